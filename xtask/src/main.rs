@@ -1,2 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-fn main() {}
+//! Answers one question: how is Weir set up, built, tested, shown and measured?
+//!
+//! One file per command; the doc comment on a command's arguments is its help text. This crate must not know how the
+//! product works inside: it builds it, runs it and reads its output as any user would.
+//! Start at [`Command`], then open the file with the name of the command.
+
+mod build;
+mod build_bpf;
+mod output;
+mod process;
+mod setup;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, tests, shows and measures Weir.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    BuildBpf(build_bpf::Args),
+    Build(build::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::BuildBpf(args) => build_bpf::run(&args),
+        Command::Build(args) => build::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
