@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Finding the cgroup v2 hierarchy, on a machine that is all v2 as well as on one that still mounts v1 beside it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// The mount point of the first cgroup v2 hierarchy that this mount namespace has.
+pub fn mount_point() -> Result<PathBuf> {
+    let path = "/proc/self/mountinfo";
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::kernel("read", path, source))?;
+    find_mount_point(&text).ok_or_else(|| Error::NotFound {
+        what: "mount of file system",
+        object: "cgroup2".to_owned(),
+    })
+}
+
+/// The directory of this process in the cgroup v2 hierarchy.
+pub fn own_directory() -> Result<PathBuf> {
+    let path = "/proc/self/cgroup";
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::kernel("read", path, source))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Ok(mount_point()?.join(own))
+}
+
+/// Moves the calling process into a cgroup directory.
+pub fn join(directory: &Path) -> Result<()> {
+    let file = directory.join("cgroup.procs");
+    fs::write(&file, "0").map_err(|source| {
+        Error::kernel("join cgroup", directory.display().to_string(), source)
+    })
+}
+
+fn find_mount_point(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        if file_system.split(' ').next()? != "cgroup2" {
+            return None;
+        }
+        mount.split(' ').nth(4).map(|point| PathBuf::from(unescape(point)))
+    })
+}
+
+/// Undoes the octal escapes of mountinfo (man 5 proc_pid_mountinfo).
+fn unescape(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(mountinfo: &str, expected: Option<&str>) {
+        assert_eq!(find_mount_point(mountinfo), expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn cgroup2_is_found_on_unified_and_hybrid_machines() {
+        check(
+            "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate",
+            Some("/sys/fs/cgroup"),
+        );
+        check(
+            "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+             31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+             40 30 0:35 / /sys/fs/cgroup/uni\\040fied rw,relatime - cgroup2 cgroup2 rw",
+            Some("/sys/fs/cgroup/uni fied"),
+        );
+        check("31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu", None);
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Routes of the main table.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{
+        self, RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+        RouteProtocol, RouteType, RouteVia,
+    },
+};
+
+use super::{Netlink, Subject, link::existed};
+use crate::{Family, IfIndex, Result};
+
+/// How far away the destination of a route is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteScope {
+    /// Behind a gateway, or anything for IPv6.
+    #[default]
+    Universe,
+    /// On the link itself.
+    Link,
+    /// This host.
+    Host,
+}
+
+/// What a route does with packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// Forwards them.
+    #[default]
+    Unicast,
+    /// Drops them without a word.
+    Blackhole,
+    /// Answers "destination unreachable".
+    Unreachable,
+    /// Anything else, which this crate reads but does not write.
+    Other,
+}
+
+/// A route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where it leads; `0.0.0.0/0` and `::/0` are default routes.
+    pub destination: IpNet,
+    /// The device that it goes out by.
+    pub link: Option<IfIndex>,
+    /// The next hop; an IPv4 destination may have an IPv6 gateway.
+    pub gateway: Option<IpAddr>,
+    /// The source address that the host prefers on it.
+    pub source: Option<IpAddr>,
+    /// The path MTU that it states.
+    pub mtu: Option<u32>,
+    /// Its preference among routes with one destination, lower is better; 0 is the kernel's default.
+    pub metric: u32,
+    /// How far away the destination is.
+    pub scope: RouteScope,
+    /// Whether the gateway counts as on the link whatever the addresses say.
+    pub onlink: bool,
+    /// What it does.
+    pub kind: RouteKind,
+}
+
+impl Route {
+    /// A route out of a device, without gateway.
+    pub fn device(destination: IpNet, link: IfIndex) -> Self {
+        Self {
+            destination,
+            link: Some(link),
+            gateway: None,
+            source: None,
+            mtu: None,
+            metric: 0,
+            scope: match destination {
+                IpNet::V4(_) => RouteScope::Link,
+                IpNet::V6(_) => RouteScope::Universe,
+            },
+            onlink: false,
+            kind: RouteKind::Unicast,
+        }
+    }
+
+    /// A route through a gateway, which is taken to be on the link.
+    pub fn via(destination: IpNet, gateway: IpAddr, link: IfIndex) -> Self {
+        Self {
+            gateway: Some(gateway),
+            scope: RouteScope::Universe,
+            onlink: true,
+            ..Self::device(destination, link)
+        }
+    }
+
+    /// The same with a preferred source address.
+    #[must_use]
+    pub fn with_source(self, source: Option<IpAddr>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// The same with a path MTU.
+    #[must_use]
+    pub fn with_mtu(self, mtu: Option<u32>) -> Self {
+        Self { mtu, ..self }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(link) = self.link {
+            write!(f, " dev {link}")?;
+        }
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where packets go that no other route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The device that they leave by.
+    pub link: IfIndex,
+    /// The next hop, if there is one.
+    pub gateway: Option<IpAddr>,
+}
+
+/// The destination of a default route.
+pub(crate) fn everything(family: Family) -> IpNet {
+    match family {
+        Family::V4 => Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0).into(),
+        Family::V6 => Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+impl Netlink {
+    /// The routes of the main table, without the kernel's cached ones.
+    pub fn routes(&mut self, family: Family) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        let mut request = RouteMessage::default();
+        request.header.address_family = address_family(family);
+        let subject = Subject { action: "list", object: "routes" };
+        self.dump(RouteNetlinkMessage::GetRoute(request), subject, |message| {
+            if let RouteNetlinkMessage::NewRoute(message) = message {
+                routes.extend(route_of(&message));
+            }
+        })?;
+        Ok(routes)
+    }
+
+    /// The default route with the best metric.
+    pub fn default_route(&mut self, family: Family) -> Result<Option<DefaultRoute>> {
+        let all = everything(family);
+        Ok(self
+            .routes(family)?
+            .into_iter()
+            .filter(|route| route.destination == all && route.kind == RouteKind::Unicast)
+            .min_by_key(|route| route.metric)
+            .and_then(|route| Some(DefaultRoute { link: route.link?, gateway: route.gateway })))
+    }
+
+    /// Adds a route; tells whether it was new.
+    pub fn ensure_route(&mut self, route: &Route) -> Result<bool> {
+        let object = route.to_string();
+        let subject = Subject { action: "add route", object: &object };
+        let request = RouteNetlinkMessage::NewRoute(message_of(route));
+        match self.change(request, NLM_F_CREATE | NLM_F_EXCL, subject) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds a route or puts it in the place of the one with its destination and metric.
+    pub fn replace_route(&mut self, route: &Route) -> Result<()> {
+        let object = route.to_string();
+        let subject = Subject { action: "replace route", object: &object };
+        let request = RouteNetlinkMessage::NewRoute(message_of(route));
+        self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
+    }
+
+    /// Removes a route; tells whether it was there.
+    pub fn delete_route(&mut self, route: &Route) -> Result<bool> {
+        let object = route.to_string();
+        let subject = Subject { action: "delete route", object: &object };
+        let request = RouteNetlinkMessage::DelRoute(message_of(route));
+        existed(self.change(request, 0, subject))
+    }
+}
+
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+/// None for routes of other tables, for cached routes and for families other than IP.
+pub(crate) fn route_of(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let family = match header.address_family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        _ => return None,
+    };
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let mut route = Route {
+        destination: everything(family),
+        link: None,
+        gateway: None,
+        source: None,
+        mtu: None,
+        metric: 0,
+        scope: match header.scope {
+            route::RouteScope::Link => RouteScope::Link,
+            route::RouteScope::Host => RouteScope::Host,
+            _ => RouteScope::Universe,
+        },
+        onlink: header.flags.contains(RouteFlags::Onlink),
+        kind: match header.kind {
+            RouteType::Unicast => RouteKind::Unicast,
+            RouteType::BlackHole => RouteKind::Blackhole,
+            RouteType::Unreachable => RouteKind::Unreachable,
+            _ => RouteKind::Other,
+        },
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => {
+                route.destination =
+                    IpNet::new(ip_of(address)?, header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Gateway(address) => route.gateway = ip_of(address),
+            RouteAttribute::Via(RouteVia::Inet(ip)) => route.gateway = Some((*ip).into()),
+            RouteAttribute::Via(RouteVia::Inet6(ip)) => route.gateway = Some((*ip).into()),
+            RouteAttribute::PrefSource(address) => route.source = ip_of(address),
+            RouteAttribute::Oif(index) => route.link = Some(IfIndex::new(*index)),
+            RouteAttribute::Priority(metric) => route.metric = *metric,
+            RouteAttribute::Metrics(metrics) => {
+                route.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+fn message_of(route: &Route) -> RouteMessage {
+    let family = Family::of(route.destination.addr());
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: address_family(family),
+        destination_prefix_length: route.destination.prefix_len(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Static,
+        scope: match route.scope {
+            RouteScope::Universe => route::RouteScope::Universe,
+            RouteScope::Link => route::RouteScope::Link,
+            RouteScope::Host => route::RouteScope::Host,
+        },
+        kind: match route.kind {
+            RouteKind::Unicast | RouteKind::Other => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+        },
+        flags: if route.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
+        ..RouteHeader::default()
+    };
+    let attributes = &mut message.attributes;
+    if route.destination.prefix_len() > 0 {
+        attributes.push(RouteAttribute::Destination(route.destination.addr().into()));
+    }
+    if let Some(gateway) = route.gateway {
+        attributes.push(if Family::of(gateway) == family {
+            RouteAttribute::Gateway(gateway.into())
+        } else {
+            match gateway {
+                IpAddr::V4(ip) => RouteAttribute::Via(RouteVia::Inet(ip)),
+                IpAddr::V6(ip) => RouteAttribute::Via(RouteVia::Inet6(ip)),
+            }
+        });
+    }
+    attributes.extend(route.link.map(|link| RouteAttribute::Oif(link.get())));
+    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    if route.metric != 0 {
+        attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    message
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
