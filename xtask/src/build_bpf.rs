@@ -15,29 +15,21 @@ const TARGET: &str = "bpfel-unknown-none";
 
 /// Builds the eBPF object that the agent embeds (target/bpf/weir.o)
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Run clippy over the kernel programs instead of building them
-    #[arg(long)]
-    pub(crate) clippy: bool,
-}
+pub(crate) struct Args {}
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(Args {}: &Args) -> Result<()> {
     let Some(toolchain) = Toolchain::detect()? else {
         bail!(
             "no toolchain for the eBPF target: `cargo xtask setup` installs it or says what is missing"
         );
     };
-    if args.clippy {
-        clippy(&toolchain)
-    } else {
-        build(&toolchain).map(drop)
-    }
+    build(&toolchain).map(drop)
 }
 
 /// Builds the object and puts it where the agent's build looks for it.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let what = format!("building the kernel programs with {}", toolchain.compiler);
-    run_step(&what, &mut cargo(toolchain, "build"))?;
+    run_step(&what, &mut cargo(toolchain))?;
     let built = target_dir().join(TARGET).join("release/weir");
     let object = workspace::bpf_object();
     install(&built, &object)?;
@@ -51,13 +43,7 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(object)
 }
 
-fn clippy(toolchain: &Toolchain) -> Result<()> {
-    let mut command = cargo(toolchain, "clippy");
-    command.args(["--", "-Dwarnings"]);
-    run_step("clippy over the kernel programs", &mut command)
-}
-
-fn cargo(toolchain: &Toolchain, verb: &str) -> Command {
+fn cargo(toolchain: &Toolchain) -> Command {
     // One flag per item, separated by 0x1f, so that a path with a space stays one flag.
     // -Cdebuginfo and --btf: the loader needs BTF. v3: 32-bit arithmetic and jumps, in every kernel Weir runs on.
     let flags = [
@@ -69,7 +55,7 @@ fn cargo(toolchain: &Toolchain, verb: &str) -> Command {
     let mut command = toolchain.compiler.cargo();
     command
         .args([
-            verb,
+            "build",
             "--release",
             "-Zbuild-std=core",
             "--target",

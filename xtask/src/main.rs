@@ -7,9 +7,14 @@
 
 mod build;
 mod build_bpf;
+mod ci;
+mod docs;
+mod host;
 mod output;
 mod process;
 mod setup;
+mod test;
+mod tidy;
 mod toolchain;
 mod workspace;
 
@@ -30,6 +35,10 @@ enum Command {
     Setup(setup::Args),
     BuildBpf(build_bpf::Args),
     Build(build::Args),
+    Test(test::Args),
+    Docs(docs::Args),
+    Tidy(tidy::Args),
+    Ci(ci::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +46,10 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::BuildBpf(args) => build_bpf::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Docs(args) => docs::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Ci(args) => ci::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

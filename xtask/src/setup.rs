@@ -15,7 +15,7 @@ use crate::{output, workspace};
 pub(crate) struct Args {
     /// Only say what is there and what is missing
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ci`: what `.ci/run` calls. Everything a change must pass, as a person would run it by hand.
+
+use anyhow::Result;
+
+use crate::{setup, test};
+
+/// Sets up what is missing, then runs every test
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stop after this level of tests
+    #[arg(value_enum, default_value_t = test::Selection::All)]
+    level: test::Selection,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run(&setup::Args { check: false })?;
+    test::run(&test::Args {
+        level: args.level,
+        filter: None,
+        no_checks: false,
+    })
+}

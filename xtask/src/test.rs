@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `test`: every test there is, by level, with one total at the end.
+//!
+//! Privileged tests lie in files whose name starts with their level (`tests/kernel_*.rs`, `tests/lab_*.rs`). They are
+//! compiled as the user and run as root.
+
+mod checks;
+mod runner;
+mod targets;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::{build, host, output};
+use runner::Tally;
+use targets::Level;
+
+/// Runs the tests; the last line says how many passed and failed
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How much to run
+    #[arg(value_enum, default_value_t = Selection::All)]
+    pub(crate) level: Selection,
+    /// Run only tests whose name contains this
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Leave out formatting, lints and the other checks of the source
+    #[arg(long)]
+    pub(crate) no_checks: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Selection {
+    /// Source checks and every test that needs no privileges and no eBPF toolchain
+    Unit,
+    /// Tests on the real kernel: programs are loaded and run
+    Kernel,
+    /// Tests on a whole lab: nodes, pods, traffic, faults
+    Lab,
+    /// All of them
+    All,
+}
+
+impl Selection {
+    fn levels(self) -> &'static [Level] {
+        match self {
+            Self::Unit => &[Level::Unit],
+            Self::Kernel => &[Level::Kernel],
+            Self::Lab => &[Level::Lab],
+            Self::All => &[Level::Unit, Level::Kernel, Level::Lab],
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let levels = args.level.levels();
+    let mut tally = Tally::default();
+
+    // Said before anything is built: nobody should wait minutes to learn that root is missing.
+    let mut binary = None;
+    if levels.iter().any(|level| *level != Level::Unit) {
+        host::require()?;
+        binary = Some(build::build(false)?);
+    }
+    if levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none() {
+        checks::run(&mut tally);
+    }
+    let targets = targets::compile()?;
+    for level in levels {
+        for target in targets.iter().filter(|target| target.level == *level) {
+            runner::run(
+                target,
+                args.filter.as_deref(),
+                binary.as_deref(),
+                &mut tally,
+            )?;
+        }
+    }
+    if levels.contains(&Level::Unit) && args.filter.is_none() {
+        runner::run_doc_tests(&mut tally)?;
+    }
+
+    for failure in &tally.failures {
+        output::say(format_args!("failed: {failure}"));
+    }
+    output::say(format_args!("tests took {} s", start.elapsed().as_secs()));
+    output::data(tally.closing_line());
+    if tally.failed > 0 {
+        bail!("{} failed", tally.failed);
+    }
+    Ok(())
+}
