@@ -8,6 +8,7 @@
 mod build;
 mod build_bpf;
 mod ci;
+mod demo;
 mod docs;
 mod host;
 mod output;
@@ -36,6 +37,7 @@ enum Command {
     BuildBpf(build_bpf::Args),
     Build(build::Args),
     Test(test::Args),
+    Demo(demo::Args),
     Docs(docs::Args),
     Tidy(tidy::Args),
     Ci(ci::Args),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::BuildBpf(args) => build_bpf::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),
