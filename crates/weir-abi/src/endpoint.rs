@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Endpoints of this node, by address.
+
+use crate::address::MacAddress;
+use crate::identity::Identity;
+use crate::number::{EndpointId, IfIndex};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Value of the `endpoints` map; the key is an [`crate::Address`]. An endpoint has a row for each
+/// of its addresses; the row also proves that a packet with this source came from this link.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct EndpointRow {
+    /// The host side of the pod's link.
+    pub ifindex: IfIndex,
+    pub identity: Identity,
+    pub id: EndpointId,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// The pod's own MAC address.
+    pub mac: MacAddress,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// The policy set that decides for this endpoint; 0 while no policy exists.
+    pub policy_set: u32,
+}
+
+/// Bits of [`EndpointRow::flags`].
+pub mod flags {
+    /// Policy is realized and traffic may flow; without it, packets are dropped as 203.
+    pub const READY: u16 = 0x0001;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happened on a node: one line of `/v1/events` and of `monitor -j`.
+
+use serde::{Deserialize, Serialize};
+
+/// An event with names filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    Drop(PacketEvent),
+    Trace(PacketEvent),
+    PolicyVerdict(PacketEvent),
+    Agent(AgentEvent),
+    /// Events were lost here.
+    Lost(LostEvent),
+}
+
+/// A packet was dropped, seen or decided on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PacketEvent {
+    /// RFC 3339 with nanoseconds.
+    pub time: String,
+    pub node: String,
+    /// Drop reason's number, for drops (and denied verdicts).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<u8>,
+    /// Prose of the reason, for drops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Enum name of the reason, for drops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_enum: Option<String>,
+    /// What to do about it, for drops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// `errno` (negative) or the code of a FIB look-up; 0: none.
+    pub extended: i32,
+    /// `to-endpoint` …, for traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation_point: Option<String>,
+    /// `new`, `established`, `reply`, `related` …
+    pub state: String,
+    /// The program.
+    pub hook: String,
+    pub ifindex: u32,
+    pub interface: String,
+    pub flow_hash: u32,
+    pub length: u32,
+    pub source: Peer,
+    pub destination: Peer,
+    /// `TCP` …; absent where no tuple could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// `SYN, ACK` for TCP; the message's name for ICMP.
+    pub flags: String,
+    pub reply: bool,
+    /// `ingress` or `egress`, seen from the pod; empty: not known.
+    pub direction: String,
+    /// The source before translation, where it was translated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_source: Option<String>,
+    /// First bytes of the packet, hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub capture: String,
+}
+
+/// One end of a packet's way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Empty where no tuple could be read.
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub identity: u32,
+    /// Endpoint of this node; 0: none.
+    pub endpoint: u16,
+    /// `namespace/pod`, `node/NAME`, `world` …
+    pub name: String,
+}
+
+/// Something the agent did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentEvent {
+    pub time: String,
+    pub node: String,
+    /// `agent-started`, `endpoint-created`, `endpoint-deleted`, `endpoint-regenerated`,
+    /// `ipcache-updated`, `row-repaired`, `config-changed` …
+    pub subtype: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostEvent {
+    pub time: String,
+    pub node: String,
+    /// `kernel` (ring buffer full) or `listener` (this reader was too slow).
+    pub place: String,
+    pub count: u64,
+}
