@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `docs`: the pages that are made from the code, so that they cannot disagree with it.
 
+mod commands;
+mod reasons;
+
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::process::{cargo, run_step};
 use crate::{output, workspace};
 
 /// Writes the generated pages, or checks that they are up to date
@@ -25,7 +29,7 @@ struct Page {
 pub(crate) fn run(args: &Args) -> Result<()> {
     output::step("generated pages");
     let mut stale = Vec::new();
-    for Page { path, text } in pages() {
+    for Page { path, text } in pages()? {
         let file = workspace::root().join(&path);
         if fs::read_to_string(&file).is_ok_and(|old| old == text) {
             continue;
@@ -50,6 +54,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn pages() -> Vec<Page> {
-    Vec::new()
+fn pages() -> Result<Vec<Page>> {
+    let mut build = cargo();
+    build
+        .args(["build", "--quiet", "--package", "weir-cli"])
+        .current_dir(workspace::root());
+    run_step("building the weir binary for its help", &mut build)?;
+    let weir = workspace::target_dir().join("debug/weir");
+    Ok(vec![
+        Page {
+            path: "docs/reference/drop-reasons.md".into(),
+            text: reasons::page(),
+        },
+        Page {
+            path: "docs/reference/cli.md".into(),
+            text: commands::page(&weir)?,
+        },
+    ])
 }
