@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the rows that are realized to those that are desired, in an order that is safe at each step.
+//!
+//! Rows that others point to come first (a node before the addresses behind it), removals follow
+//! once nothing points to what they remove, and generations are bumped last: a flow that is decided
+//! again must find the new rows. A plan that ends in the middle leaves no dangling row; what it did
+//! not bump, the executor makes good by bumping [`Slot::ALL`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use weir_abi::ipcache::{IpcacheRow, PrefixKey};
+use weir_abi::node::NodeRow;
+use weir_abi::{Address, EndpointRow, NodeIndex, Slot};
+
+use crate::Rows;
+use crate::prefix::display_prefix;
+
+/// One write to one map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    UpsertNode(NodeIndex, NodeRow),
+    UpsertEndpoint(Address, EndpointRow),
+    UpsertIpcache(PrefixKey, IpcacheRow),
+    UpsertMasqueradeExempt(PrefixKey),
+    DeleteIpcache(PrefixKey),
+    DeleteEndpoint(Address),
+    DeleteMasqueradeExempt(PrefixKey),
+    /// Writes an all-zero row: places of an array cannot be removed.
+    DeleteNode(NodeIndex),
+    /// Has the flows that depend on this slot decided again.
+    Bump(Slot),
+}
+
+impl Operation {
+    /// The name of the map that is written.
+    pub const fn map(&self) -> &'static str {
+        match self {
+            Self::UpsertNode(..) | Self::DeleteNode(_) => weir_abi::map::NODES.name,
+            Self::UpsertEndpoint(..) | Self::DeleteEndpoint(_) => weir_abi::map::ENDPOINTS.name,
+            Self::UpsertIpcache(..) | Self::DeleteIpcache(_) => weir_abi::map::IPCACHE.name,
+            Self::UpsertMasqueradeExempt(_) | Self::DeleteMasqueradeExempt(_) => {
+                weir_abi::map::MASQUERADE_EXEMPT.name
+            }
+            Self::Bump(_) => weir_abi::map::GENERATIONS.name,
+        }
+    }
+
+    /// Whether a row is taken away, which must wait until every source has synced.
+    pub const fn is_delete(&self) -> bool {
+        match self {
+            Self::DeleteIpcache(_)
+            | Self::DeleteEndpoint(_)
+            | Self::DeleteMasqueradeExempt(_)
+            | Self::DeleteNode(_) => true,
+            Self::UpsertNode(..)
+            | Self::UpsertEndpoint(..)
+            | Self::UpsertIpcache(..)
+            | Self::UpsertMasqueradeExempt(_)
+            | Self::Bump(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let map = self.map();
+        match self {
+            Self::UpsertNode(index, row) => {
+                write!(f, "set {map} {index}: {} -> {}", row.local, row.remote)
+            }
+            Self::UpsertEndpoint(address, row) => write!(
+                f,
+                "set {map} {address}: endpoint {} identity {} interface {}",
+                row.id, row.identity.0, row.ifindex
+            ),
+            Self::UpsertIpcache(key, row) => write!(
+                f,
+                "set {map} {}: identity {} node {}",
+                display_prefix(key),
+                row.identity.0,
+                row.node
+            ),
+            Self::UpsertMasqueradeExempt(key) => write!(f, "set {map} {}", display_prefix(key)),
+            Self::DeleteIpcache(key) | Self::DeleteMasqueradeExempt(key) => {
+                write!(f, "delete {map} {}", display_prefix(key))
+            }
+            Self::DeleteEndpoint(address) => write!(f, "delete {map} {address}"),
+            Self::DeleteNode(index) => write!(f, "delete {map} {index}"),
+            Self::Bump(slot) => write!(f, "bump {map} {slot}"),
+        }
+    }
+}
+
+/// What takes the kernel from realized to desired, in the order in which it has to happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub operations: Vec<Operation>,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The plan without its removals, for as long as not every source has synced. The bumps stay:
+    /// deciding a flow again is always correct.
+    #[must_use]
+    pub fn without_deletes(mut self) -> Self {
+        self.operations.retain(|operation| !operation.is_delete());
+        if self
+            .operations
+            .iter()
+            .all(|operation| matches!(operation, Operation::Bump(_)))
+        {
+            self.operations.clear();
+        }
+        self
+    }
+
+    /// The row changes, without the bumps.
+    pub fn changes(&self) -> impl Iterator<Item = &Operation> {
+        self.operations
+            .iter()
+            .filter(|operation| !matches!(operation, Operation::Bump(_)))
+    }
+}
+
+/// Compares what is realized with what is desired.
+pub fn plan(realized: &Rows, desired: &Rows) -> Plan {
+    let mut operations = Vec::new();
+    let mut bumps = BTreeSet::new();
+
+    let nodes = Difference::of(&realized.nodes, &desired.nodes);
+    let endpoints = Difference::of(&realized.endpoints, &desired.endpoints);
+    let ipcache = Difference::of(&realized.ipcache, &desired.ipcache);
+
+    // A node that was known under the index before: flows may hold the index.
+    if nodes.replaced || !nodes.deletes.is_empty() {
+        bumps.insert(Slot::ALL);
+    }
+    bumps.extend(
+        endpoints
+            .touched()
+            .map(|address| Slot::of_address(&address)),
+    );
+    bumps.extend(ipcache.touched().map(|key| slot_of_prefix(&key)));
+
+    operations.extend(
+        nodes
+            .upserts
+            .iter()
+            .map(|&(k, v)| Operation::UpsertNode(k, v)),
+    );
+    operations.extend(
+        endpoints
+            .upserts
+            .iter()
+            .map(|&(k, v)| Operation::UpsertEndpoint(k, v)),
+    );
+    operations.extend(
+        ipcache
+            .upserts
+            .iter()
+            .map(|&(k, v)| Operation::UpsertIpcache(k, v)),
+    );
+    for key in desired
+        .masquerade_exempt
+        .difference(&realized.masquerade_exempt)
+    {
+        operations.push(Operation::UpsertMasqueradeExempt(*key));
+        bumps.insert(slot_of_prefix(key));
+    }
+
+    operations.extend(ipcache.deletes.iter().map(|&k| Operation::DeleteIpcache(k)));
+    operations.extend(
+        endpoints
+            .deletes
+            .iter()
+            .map(|&k| Operation::DeleteEndpoint(k)),
+    );
+    for key in realized
+        .masquerade_exempt
+        .difference(&desired.masquerade_exempt)
+    {
+        operations.push(Operation::DeleteMasqueradeExempt(*key));
+        bumps.insert(slot_of_prefix(key));
+    }
+    operations.extend(nodes.deletes.iter().map(|&k| Operation::DeleteNode(k)));
+
+    // A bump of everything covers the others.
+    if bumps.contains(&Slot::ALL) {
+        operations.push(Operation::Bump(Slot::ALL));
+    } else {
+        operations.extend(bumps.into_iter().map(Operation::Bump));
+    }
+    Plan { operations }
+}
+
+/// A single address has its own slot; a range concerns flows that cannot be named.
+fn slot_of_prefix(key: &PrefixKey) -> Slot {
+    if key.length == 128 {
+        Slot::of_address(&key.address)
+    } else {
+        Slot::ALL
+    }
+}
+
+struct Difference<K, V> {
+    upserts: Vec<(K, V)>,
+    deletes: Vec<K>,
+    /// One of the upserts takes the place of another value.
+    replaced: bool,
+}
+
+impl<K: Copy + Ord, V: Copy + Eq> Difference<K, V> {
+    fn of(realized: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Self {
+        let upserts: Vec<_> = desired
+            .iter()
+            .filter(|(key, value)| realized.get(key) != Some(value))
+            .map(|(key, value)| (*key, *value))
+            .collect();
+        let replaced = upserts.iter().any(|(key, _)| realized.contains_key(key));
+        let deletes = realized
+            .keys()
+            .filter(|key| !desired.contains_key(key))
+            .copied()
+            .collect();
+        Self {
+            upserts,
+            deletes,
+            replaced,
+        }
+    }
+
+    fn touched(&self) -> impl Iterator<Item = K> {
+        self.upserts
+            .iter()
+            .map(|(key, _)| *key)
+            .chain(self.deletes.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests;

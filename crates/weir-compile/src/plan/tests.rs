@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Executing a plan over the realized rows gives the desired ones, and every step is safe.
+
+use proptest::collection::{btree_map, btree_set};
+use proptest::prelude::*;
+use weir_abi::{EndpointId, Identity, IfIndex};
+
+use super::*;
+
+/// Few values, so that realized and desired rows collide often.
+fn address() -> impl Strategy<Value = Address> {
+    (0u8..12).prop_map(|n| Address::from_v4([10, 0, 0, n]))
+}
+
+fn prefix() -> impl Strategy<Value = PrefixKey> {
+    (address(), prop_oneof![Just(128u32), Just(120), Just(104)])
+        .prop_map(|(address, length)| PrefixKey { length, address })
+}
+
+fn rows() -> impl Strategy<Value = Rows> {
+    let endpoint =
+        (1u32..4, 256u32..259, 2u16..5).prop_map(|(ifindex, identity, id)| EndpointRow {
+            ifindex: IfIndex(ifindex),
+            identity: Identity(identity),
+            id: EndpointId(id),
+            ..EndpointRow::default()
+        });
+    let node = (address(), address()).prop_map(|(local, remote)| NodeRow { local, remote });
+    (
+        btree_map(address(), endpoint, 0..8),
+        btree_map(prefix(), (256u32..259, 0u16..4), 0..8),
+        btree_set(prefix(), 0..8),
+        btree_map((1u16..5).prop_map(NodeIndex), node, 0..4),
+    )
+        .prop_map(|(endpoints, ipcache, masquerade_exempt, nodes)| Rows {
+            endpoints,
+            ipcache: ipcache
+                .into_iter()
+                .map(|(key, (identity, node))| {
+                    // A row that points to a node that is not there would be a bug of `compile`.
+                    let node = if nodes.contains_key(&NodeIndex(node)) {
+                        node
+                    } else {
+                        0
+                    };
+                    let row = IpcacheRow {
+                        identity: Identity(identity),
+                        node: NodeIndex(node),
+                        flags: 0,
+                    };
+                    (key, row)
+                })
+                .collect(),
+            masquerade_exempt,
+            nodes,
+        })
+}
+
+fn apply(rows: &mut Rows, operation: Operation) {
+    match operation {
+        Operation::UpsertNode(key, row) => drop(rows.nodes.insert(key, row)),
+        Operation::UpsertEndpoint(key, row) => drop(rows.endpoints.insert(key, row)),
+        Operation::UpsertIpcache(key, row) => drop(rows.ipcache.insert(key, row)),
+        Operation::UpsertMasqueradeExempt(key) => drop(rows.masquerade_exempt.insert(key)),
+        Operation::DeleteIpcache(key) => assert!(rows.ipcache.remove(&key).is_some()),
+        Operation::DeleteEndpoint(key) => assert!(rows.endpoints.remove(&key).is_some()),
+        Operation::DeleteMasqueradeExempt(key) => assert!(rows.masquerade_exempt.remove(&key)),
+        Operation::DeleteNode(key) => assert!(rows.nodes.remove(&key).is_some()),
+        Operation::Bump(_) => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plan_leads_to_the_desired_rows(realized in rows(), desired in rows()) {
+        let mut state = realized.clone();
+        for operation in plan(&realized, &desired).operations {
+            apply(&mut state, operation);
+        }
+        prop_assert_eq!(&state, &desired);
+        prop_assert!(plan(&state, &desired).is_empty());
+    }
+
+    #[test]
+    fn no_row_ever_points_to_a_node_that_is_not_there(realized in rows(), desired in rows()) {
+        let mut state = realized.clone();
+        for operation in plan(&realized, &desired).operations {
+            apply(&mut state, operation);
+            for row in state.ipcache.values() {
+                prop_assert!(row.node == NodeIndex::NONE || state.nodes.contains_key(&row.node));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_changes_is_bumped_afterwards(realized in rows(), desired in rows()) {
+        let operations = plan(&realized, &desired).operations;
+        let first_bump = operations
+            .iter()
+            .position(|operation| matches!(operation, Operation::Bump(_)))
+            .unwrap_or(operations.len());
+        let (changes, bumps) = operations.split_at(first_bump);
+        let bumped = |slot| {
+            bumps.contains(&Operation::Bump(slot)) || bumps.contains(&Operation::Bump(Slot::ALL))
+        };
+        prop_assert!(bumps.iter().all(|operation| matches!(operation, Operation::Bump(_))));
+        for change in changes {
+            match change {
+                Operation::UpsertEndpoint(address, _) | Operation::DeleteEndpoint(address) => {
+                    prop_assert!(bumped(Slot::of_address(address)));
+                }
+                Operation::UpsertIpcache(key, _)
+                | Operation::DeleteIpcache(key)
+                | Operation::UpsertMasqueradeExempt(key)
+                | Operation::DeleteMasqueradeExempt(key) => {
+                    let slot = slot_of_prefix(key);
+                    prop_assert!(bumped(slot));
+                }
+                Operation::DeleteNode(_) => prop_assert!(bumped(Slot::ALL)),
+                Operation::UpsertNode(index, _) => {
+                    prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
+                }
+                Operation::Bump(_) => unreachable!(),
+            }
+        }
+    }
+
+    #[test]
+    fn without_deletes_nothing_is_taken_away(realized in rows(), desired in rows()) {
+        let mut state = realized.clone();
+        for operation in plan(&realized, &desired).without_deletes().operations {
+            apply(&mut state, operation);
+        }
+        prop_assert!(realized.endpoints.keys().all(|key| state.endpoints.contains_key(key)));
+        prop_assert!(realized.ipcache.keys().all(|key| state.ipcache.contains_key(key)));
+        prop_assert!(desired.ipcache.iter().all(|(key, row)| state.ipcache.get(key) == Some(row)));
+    }
+}

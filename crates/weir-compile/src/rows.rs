@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rows that the agent owns, as they should be in the kernel or as they were read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_abi::ipcache::{IpcacheRow, PrefixKey};
+use weir_abi::node::NodeRow;
+use weir_abi::{Address, EndpointRow, NodeIndex};
+
+/// The content of every map that the agent writes and the programs only read.
+///
+/// Desired and realized rows have the same type, so that they can always be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Pods of this node by each of their addresses.
+    pub endpoints: BTreeMap<Address, EndpointRow>,
+    /// Who is behind an address, by longest prefix.
+    pub ipcache: BTreeMap<PrefixKey, IpcacheRow>,
+    /// Destinations that pods reach with their own address.
+    pub masquerade_exempt: BTreeSet<PrefixKey>,
+    /// Tunnel ends; an absent place is all zero in the kernel.
+    pub nodes: BTreeMap<NodeIndex, NodeRow>,
+}
+
+impl Rows {
+    /// Number of rows in all maps.
+    pub fn len(&self) -> usize {
+        let Self {
+            endpoints,
+            ipcache,
+            masquerade_exempt,
+            nodes,
+        } = self;
+        endpoints.len() + ipcache.len() + masquerade_exempt.len() + nodes.len()
+    }
+
+    /// Whether there are no rows at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
