@@ -5,6 +5,7 @@
 //! product works inside: it builds it, runs it and reads its output as any user would.
 //! Start at [`Command`], then open the file with the name of the command.
 
+mod bench;
 mod build;
 mod build_bpf;
 mod ci;
@@ -38,6 +39,9 @@ enum Command {
     Build(build::Args),
     Test(test::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    Traffic(bench::traffic::Args),
     Docs(docs::Args),
     Tidy(tidy::Args),
     Ci(ci::Args),
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Traffic(args) => bench::traffic::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bench`: what Weir costs, as ratios against the kernel's own forwarding in the same run on the same machine.
+//!
+//! Absolute numbers tell about the machine; ratios tell about Weir. Like is compared with like: native routing with
+//! plain kernel routing, the tunnel with the kernel's own VXLAN. The sides are measured in turns, so that a machine that
+//! slows down slows both, and the median of the rounds counts.
+
+mod lab;
+mod node;
+mod packets;
+mod report;
+pub(crate) mod traffic;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::{build, host, output};
+
+/// Measures Weir against the kernel's own forwarding and prints ratios
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// How often each side of a comparison is measured
+    #[arg(long, default_value_t = 5, global = true)]
+    rounds: u32,
+    /// Milliseconds of one measurement of traffic
+    #[arg(long, default_value_t = 1000, global = true)]
+    for_ms: u64,
+    /// Address family of the traffic
+    #[arg(long, value_enum, default_value_t = Family::V4, global = true)]
+    family: Family,
+    /// Exit with 1 when a target is missed
+    #[arg(long, global = true)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Family {
+    #[value(name = "4")]
+    V4,
+    #[value(name = "6")]
+    V6,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::Subcommand)]
+enum What {
+    /// Throughput, request rate and connect rate, against kernel routing and kernel VXLAN
+    Traffic,
+    /// Nanoseconds per packet of the loaded programs
+    Packets,
+    /// Memory and CPU of the agent at rest, time to start a lab and to add a pod
+    Node,
+}
+
+/// What all measurements need to know.
+struct Bench {
+    weir: PathBuf,
+    rounds: u32,
+    for_ms: u64,
+    family: Family,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    host::require()?;
+    let bench = Bench {
+        weir: build::build(true)?,
+        rounds: args.rounds,
+        for_ms: args.for_ms,
+        family: args.family,
+    };
+    let mut missed = 0;
+    let wanted = |what: What| args.what.is_none_or(|only| only == what);
+    if wanted(What::Packets) {
+        missed += report::print("Programs, per packet", &packets::measure()?);
+    }
+    if wanted(What::Traffic) {
+        missed += report::print("Traffic, as ratios", &lab::measure(&bench)?);
+    }
+    if wanted(What::Node) {
+        missed += report::print("Node", &node::measure(&bench)?);
+    }
+    match missed {
+        0 => Ok(()),
+        _ if args.strict => bail!("{missed} targets missed"),
+        _ => {
+            output::say(format_args!("{missed} targets missed"));
+            Ok(())
+        }
+    }
+}

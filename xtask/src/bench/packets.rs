@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one packet costs in the loaded programs, measured by the kernel's own test run.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::report::{Figure, Target};
+use crate::process::{cargo, display, root_command, run_step};
+use crate::{output, workspace};
+
+/// The example of `weir-datapath` that loads the object and runs packets through it. It prints a line of JSON for each
+/// case: program, case, family, ns.
+const EXAMPLE: &str = "packet_cost";
+
+/// Nanoseconds that a packet of an established flow, and the first one of a new flow, may cost.
+const ESTABLISHED: f64 = 200.0;
+const NEW: f64 = 1000.0;
+
+pub(super) fn measure() -> Result<Vec<Figure>> {
+    let mut build = cargo();
+    build
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "weir-datapath",
+            "--example",
+            EXAMPLE,
+        ])
+        .current_dir(workspace::root());
+    run_step("building the packet measurements", &mut build)?;
+    output::step("running packets through the loaded programs");
+    let mut command = root_command(
+        workspace::target_dir()
+            .join("release/examples")
+            .join(EXAMPLE),
+    )?;
+    let result = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{}`", display(&command)))?;
+    if !result.status.success() {
+        bail!("`{}` failed ({})", display(&command), result.status);
+    }
+    let figures: Vec<Figure> = String::from_utf8_lossy(&result.stdout)
+        .lines()
+        .filter_map(figure)
+        .collect();
+    if figures.is_empty() {
+        bail!("the packet measurements printed nothing");
+    }
+    Ok(figures)
+}
+
+fn figure(line: &str) -> Option<Figure> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let case = line["case"].as_str()?;
+    Some(Figure {
+        name: format!(
+            "{} {case}, IPv{}",
+            line["program"].as_str()?,
+            line["family"].as_u64()?
+        ),
+        value: line["ns"].as_f64()?,
+        unit: "ns",
+        target: target(line["program"].as_str()?, case),
+        note: String::new(),
+    })
+}
+
+/// Targets are for pod to pod on one node; what else is measured is printed for information.
+fn target(program: &str, case: &str) -> Target {
+    match (program, case) {
+        ("from_container", "established") => Target::AtMost(ESTABLISHED),
+        ("from_container", "new") => Target::AtMost(NEW),
+        // A full table visited in random order misses the caches.
+        ("from_container", "established-500k") => Target::AtMost(2.0 * ESTABLISHED),
+        _ => Target::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_becomes_a_figure_with_its_target() {
+        let line = r#"{"program":"from_container","case":"established","family":6,"ns":95.5}"#;
+        let figure = figure(line).expect("a measurement");
+        assert_eq!(figure.name, "from_container established, IPv6");
+        assert_eq!(figure.target, Target::AtMost(200.0));
+        assert_eq!(super::figure("loading"), None);
+    }
+}
