@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ const PODS: u32 = 20;
 /// How long the agents are watched at rest.
 const REST: Duration = Duration::from_secs(20);
 
-/// Clock ticks per second in /proc/PID/stat: USER_HZ, which is 100 on every architecture that Linux gives to users.
+/// Clock ticks per second in /proc/PID/stat: `USER_HZ`, which is 100 on every architecture that Linux gives to users.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let node = Node { bench };
     let mut figures = vec![node.start()?];
     figures.push(node.add_pods()?);
-    figures.extend(node.rest()?);
+    figures.extend(rest()?);
     Ok(figures)
 }
 
@@ -45,7 +45,7 @@ impl Node<'_> {
     }
 
     fn start(&self) -> Result<Figure> {
-        let manifest = self.manifest("pods", 0..PODS)?;
+        let manifest = manifest("pods", 0..PODS)?;
         let start = Instant::now();
         let mut up = self.weir(&["lab", "up", "--name", LAB, "--nodes", "2", "-f"])?;
         run_step("a lab of 2 nodes and 20 pods", up.arg(manifest))?;
@@ -63,8 +63,7 @@ impl Node<'_> {
         output::step("adding pods");
         let mut took = Vec::new();
         for round in 0..self.bench.rounds {
-            let manifest =
-                self.manifest(&format!("one-{round}"), PODS + round..PODS + round + 1)?;
+            let manifest = manifest(&format!("one-{round}"), PODS + round..PODS + round + 1)?;
             let start = Instant::now();
             stdout_of(
                 self.weir(&["lab", "apply", "--name", LAB, "-f"])?
@@ -89,49 +88,52 @@ impl Node<'_> {
             None => figure("adding a pod, whole lab apply", apply, "ms", Target::None),
         })
     }
+}
 
-    fn rest(&self) -> Result<Vec<Figure>> {
-        let agents = agents()?;
-        ensure!(!agents.is_empty(), "no agent of lab {LAB} is running");
-        output::step(format_args!(
-            "watching {} agents at rest for {} s",
-            agents.len(),
-            REST.as_secs()
-        ));
-        let before: Vec<f64> = agents.iter().map(cpu_seconds).collect::<Result<_>>()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the time itself is what is measured"
-        )]
-        thread::sleep(REST);
-        let mut cpu: f64 = 0.0;
-        let mut memory: f64 = 0.0;
-        for (agent, before) in agents.iter().zip(before) {
-            cpu = cpu.max((cpu_seconds(agent)? - before) / REST.as_secs_f64() * 100.0);
-            memory = memory.max(resident_mib(agent)?);
-        }
-        Ok(vec![
-            figure("agent at rest, memory", memory, "MiB", Target::AtMost(25.0)),
-            figure("agent at rest, CPU", cpu, "%", Target::AtMost(0.2)),
-        ])
+fn rest() -> Result<Vec<Figure>> {
+    let agents = agents()?;
+    ensure!(!agents.is_empty(), "no agent of lab {LAB} is running");
+    output::step(format_args!(
+        "watching {} agents at rest for {} s",
+        agents.len(),
+        REST.as_secs()
+    ));
+    let before: Vec<f64> = agents
+        .iter()
+        .map(|agent| cpu_seconds(agent))
+        .collect::<Result<_>>()?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time itself is what is measured"
+    )]
+    thread::sleep(REST);
+    let mut cpu: f64 = 0.0;
+    let mut memory: f64 = 0.0;
+    for (agent, before) in agents.iter().zip(before) {
+        cpu = cpu.max((cpu_seconds(agent)? - before) / REST.as_secs_f64() * 100.0);
+        memory = memory.max(resident_mib(agent)?);
     }
+    Ok(vec![
+        figure("agent at rest, memory", memory, "MiB", Target::AtMost(25.0)),
+        figure("agent at rest, CPU", cpu, "%", Target::AtMost(0.2)),
+    ])
+}
 
-    fn manifest(&self, name: &str, pods: std::ops::Range<u32>) -> Result<PathBuf> {
-        let folder = workspace::target_dir().join("bench");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n".to_owned();
-        for pod in pods {
-            let _ = write!(
-                text,
-                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{pod}, namespace: bench, labels: {{app: p}}}}\n\
-                 spec:\n  nodeName: n{}\n  containers: [{{name: main, image: p, ports: [{{containerPort: 80}}]}}]\n",
-                pod % 2 + 1
-            );
-        }
-        let path = folder.join(format!("{name}.yaml"));
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+fn manifest(name: &str, pods: std::ops::Range<u32>) -> Result<PathBuf> {
+    let folder = workspace::target_dir().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n".to_owned();
+    for pod in pods {
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{pod}, namespace: bench, labels: {{app: p}}}}\n\
+             spec:\n  nodeName: n{}\n  containers: [{{name: main, image: p, ports: [{{containerPort: 80}}]}}]\n",
+            pod % 2 + 1
+        );
     }
+    let path = folder.join(format!("{name}.yaml"));
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 impl Drop for Node<'_> {
@@ -173,7 +175,7 @@ fn agents() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn resident_mib(process: &PathBuf) -> Result<f64> {
+fn resident_mib(process: &Path) -> Result<f64> {
     let status = fs::read_to_string(process.join("status")).context("an agent has gone")?;
     let kib: f64 = status
         .lines()
@@ -184,7 +186,7 @@ fn resident_mib(process: &PathBuf) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-fn cpu_seconds(process: &PathBuf) -> Result<f64> {
+fn cpu_seconds(process: &Path) -> Result<f64> {
     let stat = fs::read_to_string(process.join("stat")).context("an agent has gone")?;
     ticks(&stat)
         .map(|ticks| ticks / TICKS_PER_SECOND)
