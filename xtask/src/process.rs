@@ -85,6 +85,18 @@ pub(crate) fn run_step(what: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Announces and runs a command whose output is of interest only when it fails.
+pub(crate) fn run_quietly(what: &str, command: &mut Command) -> Result<()> {
+    output::step(what);
+    let start = Instant::now();
+    stdout_of(command)?;
+    let took = start.elapsed().as_secs();
+    if took >= 2 {
+        output::say(format_args!("    done in {took} s"));
+    }
+    Ok(())
+}
+
 /// The standard output of a command that succeeds.
 pub(crate) fn stdout_of(command: &mut Command) -> Result<String> {
     let output = command

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{cargo, command, find_in_path, root_command, run_step, stdout_of};
+use crate::process::{cargo, find_in_path, root_command, run_quietly, run_step};
 use crate::toolchain::{BPF_LINKER_VERSION, Compiler, Toolchain, linker_root, linker_stamp};
 use crate::{output, workspace};
 
@@ -116,36 +116,27 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
-    let known = packages.iter().all(|package| {
-        stdout_of(command("apt-cache").args(["policy", package])).is_ok_and(|policy| {
-            policy.contains("Candidate:") && !policy.contains("Candidate: (none)")
-        })
-    });
-    if !known {
-        run_step(
-            "apt-get update",
-            root_command("apt-get")?.args(["update", "-qq"]),
-        )?;
-    }
-    let mut install = root_command("env")?;
-    install.args([
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-    ]);
-    let what = format!("apt-get install {}", packages.join(" "));
-    if run_step(&what, install.args(packages)).is_ok() {
-        return Ok(());
-    }
-    // An index that is too old names files that are gone.
-    run_step(
+    // Always: an index that is old or lacks the security suite would give an older compiler.
+    run_quietly(
         "apt-get update",
         root_command("apt-get")?.args(["update", "-qq"]),
     )?;
-    run_step(&what, &mut install).context("the packages cannot be installed")
+    let mut install = root_command("env")?;
+    install
+        .args([
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+        ])
+        .args(packages);
+    run_quietly(
+        &format!("apt-get install {}", packages.join(" ")),
+        &mut install,
+    )
+    .context("the packages cannot be installed")
 }
 
 fn is_debian() -> bool {
@@ -160,7 +151,8 @@ fn is_debian() -> bool {
 fn missing() -> String {
     format!(
         "hint: one of these two is needed:\n\
-         \x20 - Debian: the packages rustc-web, rust-web-src and the llvm-NN-dev that `rustc -vV` names;\n\
+         \x20 - Debian with its security suite: the packages rustc-web and rust-web-src (1.95 or newer), and the\n\
+         \x20   llvm-NN-dev that `/usr/bin/rustc -vV` names;\n\
          \x20   `cargo xtask setup` installs them and builds bpf-linker\n\
          \x20 - elsewhere: `rustup toolchain install nightly --component rust-src` and\n\
          \x20   `cargo install bpf-linker --version {BPF_LINKER_VERSION}` with a feature `llvm-NN` that equals the LLVM\n\

@@ -17,6 +17,12 @@ pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 /// Debian's compiler, used with `RUSTC_BOOTSTRAP` because stable refuses `-Z build-std`.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
+/// The oldest compiler that compiles the crates (the workspace's rust-version).
+const OLDEST_RUSTC: (u32, u32) = (1, 95);
+
+/// The versions of LLVM that this bpf-linker can be built on.
+const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
+
 /// Where the compiler for the eBPF target comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Compiler {
@@ -49,13 +55,23 @@ impl fmt::Display for Compiler {
 impl Compiler {
     /// The compilers of this machine that can build for the eBPF target, the preferred one first.
     pub(crate) fn candidates() -> Vec<Self> {
-        let mut found = Vec::new();
         let debian = PathBuf::from(DEBIAN_RUSTC);
-        if debian.is_file() && has_core_source(&mut command(&debian)) {
-            found.push(Self::Debian { rustc: debian });
-        }
-        found.extend(nightlies());
-        found
+        let debian = debian.is_file().then_some(Self::Debian { rustc: debian });
+        debian
+            .into_iter()
+            .chain(nightlies())
+            .filter(Self::is_usable)
+            .collect()
+    }
+
+    /// New enough, with an LLVM that the linker knows and the source of the core library.
+    fn is_usable(&self) -> bool {
+        let Ok(version) = self.version() else {
+            return false;
+        };
+        rustc_version(&version).is_some_and(|version| version >= OLDEST_RUSTC)
+            && llvm_major(&version).is_some_and(|major| LINKER_LLVM.contains(&major))
+            && has_core_source(&mut self.rustc())
     }
 
     /// A `rustc` of this compiler.
@@ -72,8 +88,11 @@ impl Compiler {
 
     /// The major version of the LLVM inside the compiler.
     pub(crate) fn llvm_major(&self) -> Result<u32> {
-        let version = stdout_of(self.rustc().env_remove("LD_LIBRARY_PATH").arg("-vV"))?;
-        llvm_major(&version).context("`rustc -vV` names no LLVM version")
+        llvm_major(&self.version()?).context("`rustc -vV` names no LLVM version")
+    }
+
+    fn version(&self) -> Result<String> {
+        stdout_of(self.rustc().env_remove("LD_LIBRARY_PATH").arg("-vV"))
     }
 
     /// A cargo that compiles with this compiler.
@@ -185,7 +204,6 @@ fn nightlies() -> Vec<Compiler> {
         .map(|name| Compiler::Nightly {
             toolchain: name.to_owned(),
         })
-        .filter(|compiler| has_core_source(&mut compiler.rustc()))
         .collect()
 }
 
@@ -199,13 +217,24 @@ fn llvm_major(version: &str) -> Option<u32> {
         .ok()
 }
 
+fn rustc_version(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version
+        .lines()
+        .find_map(|line| line.strip_prefix("release: "))?
+        .split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn llvm_version_is_read_from_the_compiler() {
-        assert_eq!(llvm_major("rustc 1.96.0\nLLVM version: 22.1.8\n"), Some(22));
+    fn versions_are_read_from_the_compiler() {
+        let version = "rustc 1.96.0\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(llvm_major(version), Some(22));
+        assert_eq!(rustc_version(version), Some((1, 96)));
+        assert_eq!(rustc_version("release: 1.97.0-nightly\n"), Some((1, 97)));
         assert_eq!(llvm_major("rustc 1.96.0\n"), None);
     }
 }
