@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From bytes of the ring buffer to an event.
+//!
+//! Programs of another version may still be attached after an upgrade, and a ring buffer is memory
+//! that anybody with enough rights can write: whatever the bytes are, the answer is an event or a
+//! [`DecodeProblem`].
+
+use crate::hex;
+use crate::hint::hint;
+use crate::names::{Names, best};
+use crate::packet::{Packet, tcp_flags};
+use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, signal};
+use weir_abi::observation::Hook;
+use weir_abi::{Address, DropReason, ObservationPoint, Port, Protocol, TraceReason};
+use weir_api::event::{Event, PacketEvent, Peer};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+/// What a record says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is an event, and a box would be one more allocation for each"
+)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decoded {
+    Event(Event),
+    Signal(Signal),
+}
+
+/// What the programs want from the agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// Ports or entries run out.
+    CollectGarbage,
+}
+
+/// Why a record says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeProblem {
+    #[error("record of {length} bytes is too short")]
+    Short { length: usize },
+    #[error("record has version {version}, known is {EVENT_VERSION}")]
+    Version { version: u8 },
+    #[error("record has the unknown kind {kind}")]
+    Kind { kind: u8 },
+    #[error("record asks for the unknown thing {subtype}")]
+    Signal { subtype: u8 },
+}
+
+/// How often each [`DecodeProblem`] was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Problems {
+    pub short: u64,
+    pub version: u64,
+    pub kind: u64,
+    pub signal: u64,
+}
+
+impl Problems {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.short + self.version + self.kind + self.signal
+    }
+
+    const fn count(&mut self, problem: DecodeProblem) {
+        let counter = match problem {
+            DecodeProblem::Short { .. } => &mut self.short,
+            DecodeProblem::Version { .. } => &mut self.version,
+            DecodeProblem::Kind { .. } => &mut self.kind,
+            DecodeProblem::Signal { .. } => &mut self.signal,
+        };
+        *counter += 1;
+    }
+}
+
+/// [`decode`], with its problems counted.
+#[derive(Clone, Debug, Default)]
+pub struct Decoder {
+    problems: Problems,
+}
+
+impl Decoder {
+    /// Nothing met yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The event or signal of a record; `None`: a problem, counted.
+    pub fn decode(&mut self, record: &[u8], names: &impl Names) -> Option<Decoded> {
+        match decode(record, names) {
+            Ok(decoded) => Some(decoded),
+            Err(problem) => {
+                self.problems.count(problem);
+                None
+            }
+        }
+    }
+
+    /// What could not be decoded so far.
+    pub const fn problems(&self) -> Problems {
+        self.problems
+    }
+}
+
+/// The event or signal of a record. The record may end with the captured bytes.
+pub fn decode(bytes: &[u8], names: &impl Names) -> Result<Decoded, DecodeProblem> {
+    let record = read(bytes)?;
+    let event = |make: fn(PacketEvent) -> Event| Decoded::Event(make(packet_event(&record, names)));
+    match record.kind {
+        kind::DROP => Ok(event(Event::Drop)),
+        kind::TRACE => Ok(event(Event::Trace)),
+        kind::POLICY_VERDICT => Ok(event(Event::PolicyVerdict)),
+        kind::SIGNAL => match record.subtype {
+            signal::COLLECT_GARBAGE => Ok(Decoded::Signal(Signal::CollectGarbage)),
+            subtype => Err(DecodeProblem::Signal { subtype }),
+        },
+        kind => Err(DecodeProblem::Kind { kind }),
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<EventRecord, DecodeProblem> {
+    let short = DecodeProblem::Short {
+        length: bytes.len(),
+    };
+    // The version first: the length of another version is not ours to judge.
+    let version = *bytes.get(1).ok_or(short)?;
+    if version != EVENT_VERSION {
+        return Err(DecodeProblem::Version { version });
+    }
+    if bytes.len() < core::mem::offset_of!(EventRecord, capture) {
+        return Err(short);
+    }
+    let mut record = EventRecord::new_zeroed();
+    let most = bytes.len().min(size_of::<EventRecord>());
+    if let (Some(to), Some(from)) = (record.as_mut_bytes().get_mut(..most), bytes.get(..most)) {
+        to.copy_from_slice(from);
+    }
+    let there = most - core::mem::offset_of!(EventRecord, capture);
+    record.captured = record.captured.min(u16::try_from(there).unwrap_or(0));
+    Ok(record)
+}
+
+fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
+    let captured = record
+        .capture
+        .get(..usize::from(record.captured))
+        .unwrap_or_default();
+    let packet = if record.flags & flags::LAYER_3 == 0 {
+        Packet::parse_ethernet(captured)
+    } else {
+        Packet::parse_layer3(captured)
+    };
+    let (source, destination) = peers(record, &packet, names);
+    let has_key = record.flags & flags::HAS_KEY != 0;
+    let mut event = PacketEvent {
+        time: names.time(record.timestamp),
+        node: names.node().to_owned(),
+        extended: record.extended,
+        state: known(TraceReason::from_number(record.trace_reason).map(TraceReason::name)),
+        hook: Hook::from_number(record.hook).map_or_else(
+            || format!("hook-{}", record.hook),
+            |hook| hook.name().to_owned(),
+        ),
+        ifindex: record.ifindex.get(),
+        interface: names.interface(record.ifindex).unwrap_or_default(),
+        flow_hash: record.flow_hash,
+        length: record.packet_length,
+        source,
+        destination,
+        protocol: if has_key {
+            Some(record.key.protocol.to_string())
+        } else {
+            packet.protocol()
+        },
+        flags: if has_key && record.key.protocol == Protocol::TCP {
+            tcp_flags(record.tcp_flags)
+        } else {
+            packet.flags()
+        },
+        reply: record.flags & flags::REPLY != 0,
+        direction: known(match record.flags & (flags::INGRESS | flags::EGRESS) {
+            flags::INGRESS => Some("ingress"),
+            flags::EGRESS => Some("egress"),
+            _ => None,
+        }),
+        original_source: (record.original_source != Address::UNSPECIFIED)
+            .then(|| record.original_source.to_string()),
+        capture: hex::encode(captured),
+        ..PacketEvent::default()
+    };
+    match record.kind {
+        kind::TRACE => {
+            event.observation_point =
+                Some(ObservationPoint::from_number(record.subtype).map_or_else(
+                    || format!("point-{}", record.subtype),
+                    |point| point.name().to_owned(),
+                ));
+        }
+        kind::DROP => explain(&mut event, record, &packet, names),
+        // An allowed verdict has no reason.
+        kind::POLICY_VERDICT if record.subtype != 0 => explain(&mut event, record, &packet, names),
+        _ => {}
+    }
+    event
+}
+
+/// Reason, enum name and hint of a drop.
+fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names: &impl Names) {
+    event.reason_code = Some(record.subtype);
+    if let Some(reason) = DropReason::from_number(record.subtype) {
+        event.reason = Some(reason.info().prose.to_owned());
+        event.reason_enum = Some(reason.info().enum_name.to_owned());
+        let endpoint = names.endpoint(record.source_endpoint);
+        event.hint = Some(hint(reason, event, packet, endpoint.as_deref()));
+    } else {
+        // A newer program: the drop is real although its reason has no name here.
+        event.reason = Some(format!("reason {}", record.subtype));
+        event.hint = Some(
+            "the programs are newer than the agent that read this: see `weir version`".to_owned(),
+        );
+    }
+}
+
+fn peers(record: &EventRecord, packet: &Packet, names: &impl Names) -> (Peer, Peer) {
+    let key = (record.flags & flags::HAS_KEY != 0).then_some(record.key);
+    let addresses = match (&key, packet.ip()) {
+        (Some(key), _) => Some((key.source, key.destination)),
+        (None, Some(ip)) => Some((ip.source.into(), ip.destination.into())),
+        (None, None) => None,
+    };
+    // The identifier of an echo stands in the place of a port and is none.
+    let port = |port: Port| {
+        key.filter(|key| matches!(key.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP))
+            .map(|_| port.get())
+    };
+    let peer = |address: Option<Address>, port, endpoint, identity| Peer {
+        address: address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        port,
+        identity,
+        endpoint,
+        name: String::new(),
+    };
+    let (source, destination) = (addresses.map(|pair| pair.0), addresses.map(|pair| pair.1));
+    let mut from = peer(
+        source,
+        key.and_then(|key| port(key.source_port)),
+        record.source_endpoint.get(),
+        record.source_identity.0,
+    );
+    let mut to = peer(
+        destination,
+        key.and_then(|key| port(key.destination_port)),
+        record.destination_endpoint.get(),
+        record.destination_identity.0,
+    );
+    from.name = best(
+        names,
+        source,
+        record.source_endpoint,
+        record.source_identity,
+    );
+    to.name = best(
+        names,
+        destination,
+        record.destination_endpoint,
+        record.destination_identity,
+    );
+    (from, to)
+}
+
+fn known(name: Option<&str>) -> String {
+    name.unwrap_or_default().to_owned()
+}

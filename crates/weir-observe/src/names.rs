@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who is behind a number: answered by whoever knows the cluster.
+
+use weir_abi::number::{EndpointId, IfIndex};
+use weir_abi::{Address, Identity};
+
+/// Names for what records carry as numbers. Look-ups must be cheap: each event makes a few.
+pub trait Names {
+    /// The node that the records come from.
+    fn node(&self) -> &str;
+
+    /// The time of day of a moment of the kernel's monotonic clock; [`crate::BootClock`] does it.
+    fn time(&self, monotonic_nanoseconds: u64) -> String;
+
+    /// `namespace/pod`, `node/NAME` …: who has the address; `None`: not known.
+    fn peer(&self, address: Address) -> Option<String>;
+
+    /// `namespace/pod` of an endpoint of this node.
+    fn endpoint(&self, id: EndpointId) -> Option<String>;
+
+    /// The label set behind an identity; empty: not known.
+    fn labels(&self, identity: Identity) -> Vec<String>;
+
+    /// The name of an interface of this node.
+    fn interface(&self, index: IfIndex) -> Option<String>;
+}
+
+/// The best name for one end of a packet's way; empty: nothing is known.
+pub(crate) fn best(
+    names: &impl Names,
+    address: Option<Address>,
+    endpoint: EndpointId,
+    identity: Identity,
+) -> String {
+    let by_address = address.and_then(|address| names.peer(address));
+    let by_endpoint = || {
+        (endpoint != EndpointId::NONE)
+            .then(|| names.endpoint(endpoint))
+            .flatten()
+    };
+    // "unknown" says nothing that an empty name does not say.
+    let by_identity = || {
+        (identity != Identity::UNKNOWN).then(|| match identity.reserved_name() {
+            Some(name) => name.to_owned(),
+            None => names.labels(identity).join(","),
+        })
+    };
+    by_address
+        .or_else(by_endpoint)
+        .or_else(by_identity)
+        .unwrap_or_default()
+}

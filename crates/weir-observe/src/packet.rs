@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the first bytes of a packet say, for people.
+//!
+//! Events carry a cut-off beginning of a packet that may be malformed: that is often why it was
+//! dropped. So every part is optional and nothing here fails; where the bytes end, the answer ends.
+
+mod icmp;
+mod transport;
+
+pub use icmp::icmp_name;
+pub use transport::{Transport, tcp_flags};
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use weir_abi::{MacAddress, Protocol};
+
+const ETHERNET: usize = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Extension headers that are followed.
+const EXTENSIONS_MAX: usize = 8;
+
+/// As much of a packet as could be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Packet {
+    pub ethernet: Option<Ethernet>,
+    pub network: Option<Network>,
+    pub transport: Option<Transport>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ethernet {
+    pub source: MacAddress,
+    pub destination: MacAddress,
+    pub ethertype: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    Arp {
+        /// 1 is a question, 2 an answer.
+        operation: u16,
+        sender_mac: MacAddress,
+        sender: Ipv4Addr,
+        target: Ipv4Addr,
+    },
+    Ip(Ip),
+}
+
+/// An IP header of either family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ip {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Behind the extension headers.
+    pub protocol: Protocol,
+    pub ttl: u8,
+    /// Header and payload, as the header says.
+    pub length: usize,
+    /// Byte offset of a later fragment; 0: the first fragment, or none.
+    pub fragment_offset: u16,
+    pub more_fragments: bool,
+}
+
+impl Packet {
+    /// Reads a captured frame. Devices without Ethernet headers are recognized by what stands
+    /// where the Ethernet type would be.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let known = [ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6];
+        match (number16(bytes, 12), bytes.first()) {
+            (Some(ethertype), _) if known.contains(&ethertype) => Self::parse_ethernet(bytes),
+            (_, Some(first)) if matches!(first >> 4, 4 | 6) && Ip::parse(bytes).is_some() => {
+                Self::parse_ip(None, bytes)
+            }
+            _ => Self::parse_ethernet(bytes),
+        }
+    }
+
+    /// Reads a frame that begins with an Ethernet header.
+    pub fn parse_ethernet(bytes: &[u8]) -> Self {
+        let Some(ethernet) = Ethernet::parse(bytes) else {
+            return Self::default();
+        };
+        let payload = bytes.get(ETHERNET..).unwrap_or_default();
+        match ethernet.ethertype {
+            ETHERTYPE_ARP => Self {
+                ethernet: Some(ethernet),
+                network: parse_arp(payload),
+                transport: None,
+            },
+            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Self::parse_ip(Some(ethernet), payload),
+            _ => Self {
+                ethernet: Some(ethernet),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// Reads a packet that begins with an IP header.
+    pub fn parse_layer3(bytes: &[u8]) -> Self {
+        Self::parse_ip(None, bytes)
+    }
+
+    fn parse_ip(ethernet: Option<Ethernet>, bytes: &[u8]) -> Self {
+        let Some((ip, header)) = Ip::parse(bytes) else {
+            return Self {
+                ethernet,
+                ..Self::default()
+            };
+        };
+        let payload = bytes.get(header..).unwrap_or_default();
+        Self {
+            ethernet,
+            network: Some(Network::Ip(ip)),
+            transport: (ip.fragment_offset == 0)
+                .then(|| Transport::parse(ip.protocol, payload))
+                .flatten(),
+        }
+    }
+
+    /// The IP header, where there is one.
+    pub const fn ip(&self) -> Option<&Ip> {
+        match &self.network {
+            Some(Network::Ip(ip)) => Some(ip),
+            Some(Network::Arp { .. }) | None => None,
+        }
+    }
+
+    /// `TCP`, `ARP`, `proto-47`, `ethertype-0x88cc`; `None`: too short for either.
+    pub fn protocol(&self) -> Option<String> {
+        match (&self.network, &self.ethernet) {
+            (Some(Network::Arp { .. }), _) => Some("ARP".to_owned()),
+            (Some(Network::Ip(ip)), _) => Some(ip.protocol.to_string()),
+            (None, Some(ethernet)) => Some(format!("ethertype-{:#06x}", ethernet.ethertype)),
+            (None, None) => None,
+        }
+    }
+
+    /// What stands behind the addresses in a line: TCP flags, the ICMP message, who asks for whom.
+    pub fn flags(&self) -> String {
+        match (&self.network, &self.transport) {
+            (Some(Network::Arp { .. }), _) => self.arp(),
+            (Some(Network::Ip(ip)), None) if ip.fragment_offset > 0 => {
+                format!("fragment at {}", ip.fragment_offset)
+            }
+            (_, Some(transport)) => transport.flags(),
+            _ => String::new(),
+        }
+    }
+
+    fn arp(&self) -> String {
+        match self.network {
+            Some(Network::Arp {
+                operation: 1,
+                sender,
+                target,
+                ..
+            }) => format!("who-has {target} tell {sender}"),
+            Some(Network::Arp {
+                operation: 2,
+                sender,
+                sender_mac,
+                ..
+            }) => format!("{sender} is-at {sender_mac}"),
+            Some(Network::Arp { operation, .. }) => format!("operation {operation}"),
+            Some(Network::Ip(_)) | None => String::new(),
+        }
+    }
+
+    /// One line for each layer.
+    pub fn layers(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(ethernet) = &self.ethernet {
+            lines.push(ethernet.to_string());
+        }
+        match &self.network {
+            Some(Network::Arp { .. }) => lines.push(format!("arp {}", self.arp())),
+            Some(Network::Ip(ip)) => lines.push(ip.to_string()),
+            None => {}
+        }
+        if let Some(transport) = &self.transport {
+            lines.push(transport.to_string());
+        }
+        lines
+    }
+}
+
+impl Ethernet {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            destination: MacAddress(array(bytes, 0)?),
+            source: MacAddress(array(bytes, 6)?),
+            ethertype: number16(bytes, 12)?,
+        })
+    }
+}
+
+impl Ip {
+    /// The header and its length with options or extension headers.
+    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        match bytes.first()? >> 4 {
+            4 => Self::parse_v4(bytes),
+            6 => Self::parse_v6(bytes),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(bytes: &[u8]) -> Option<(Self, usize)> {
+        let header = usize::from(bytes.first()? & 0x0f) * 4;
+        let fragment = number16(bytes, 6)?;
+        let ip = Self {
+            source: Ipv4Addr::from(array::<4>(bytes, 12)?).into(),
+            destination: Ipv4Addr::from(array::<4>(bytes, 16)?).into(),
+            protocol: Protocol(*bytes.get(9)?),
+            ttl: *bytes.get(8)?,
+            length: number16(bytes, 2)?.into(),
+            fragment_offset: (fragment & 0x1fff) << 3,
+            more_fragments: fragment & 0x2000 != 0,
+        };
+        (header >= 20).then_some((ip, header))
+    }
+
+    fn parse_v6(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut ip = Self {
+            source: Ipv6Addr::from(array::<16>(bytes, 8)?).into(),
+            destination: Ipv6Addr::from(array::<16>(bytes, 24)?).into(),
+            protocol: Protocol(*bytes.get(6)?),
+            ttl: *bytes.get(7)?,
+            length: 40 + usize::from(number16(bytes, 4)?),
+            fragment_offset: 0,
+            more_fragments: false,
+        };
+        let mut header = 40;
+        for _ in 0..EXTENSIONS_MAX {
+            let length = match ip.protocol.0 {
+                // Hop-by-hop, routing, destination options, mobility: in units of 8 bytes, the
+                // first not counted (RFC 8200, section 4).
+                0 | 43 | 60 | 135 => bytes.get(header + 1).map(|&len| usize::from(len) * 8 + 8),
+                44 => {
+                    let fragment = number16(bytes, header + 2).unwrap_or_default();
+                    ip.fragment_offset = fragment & 0xfff8;
+                    ip.more_fragments = fragment & 1 != 0;
+                    Some(8)
+                }
+                // Authentication: in units of 4 bytes, the first two not counted (RFC 4302).
+                51 => bytes.get(header + 1).map(|&len| usize::from(len) * 4 + 8),
+                _ => None,
+            };
+            let (Some(length), Some(&next)) = (length, bytes.get(header)) else {
+                break;
+            };
+            ip.protocol = Protocol(next);
+            header += length;
+            if ip.fragment_offset > 0 {
+                break;
+            }
+        }
+        Some((ip, header))
+    }
+}
+
+impl fmt::Display for Ethernet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            destination,
+            ethertype,
+        } = self;
+        write!(
+            f,
+            "ethernet {source} -> {destination} type {ethertype:#06x}"
+        )
+    }
+}
+
+impl fmt::Display for Ip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.source.is_ipv4() {
+            "ipv4"
+        } else {
+            "ipv6"
+        };
+        let Self {
+            source,
+            destination,
+            protocol,
+            ttl,
+            length,
+            fragment_offset,
+            more_fragments,
+        } = self;
+        write!(
+            f,
+            "{family} {source} -> {destination} {protocol} ttl {ttl} length {length}"
+        )?;
+        if *fragment_offset > 0 || *more_fragments {
+            let more = if *more_fragments {
+                ", more follow"
+            } else {
+                ", last"
+            };
+            write!(f, " fragment at {fragment_offset}{more}")?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_arp(bytes: &[u8]) -> Option<Network> {
+    // Only Ethernet and IPv4: hardware type 1, protocol type 0x0800, lengths 6 and 4.
+    (array::<6>(bytes, 0)? == [0, 1, 8, 0, 6, 4]).then_some(())?;
+    Some(Network::Arp {
+        operation: number16(bytes, 6)?,
+        sender_mac: MacAddress(array(bytes, 8)?),
+        sender: array::<4>(bytes, 14)?.into(),
+        target: array::<4>(bytes, 24)?.into(),
+    })
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_be_bytes)
+}
+
+fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_be_bytes)
+}

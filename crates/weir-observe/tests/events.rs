@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Records in, lines out.
+
+#[cfg(test)]
+mod events {
+    use etherparse::PacketBuilder;
+    use weir_abi::event::{CAPTURE_MAX, EventRecord, flags, kind, signal};
+    use weir_abi::number::{EndpointId, IfIndex};
+    use weir_abi::observation::Hook;
+    use weir_abi::{
+        Address, DropReason, FlowKey, Identity, ObservationPoint, Port, Protocol, TraceReason,
+    };
+    use weir_api::event::Event;
+    use weir_observe::line::{Style, format};
+    use weir_observe::{BootClock, DecodeProblem, Decoded, Decoder, Names, Signal, decode};
+    use zerocopy::IntoBytes;
+
+    struct Cluster;
+
+    impl Names for Cluster {
+        fn node(&self) -> &'static str {
+            "n1"
+        }
+        fn time(&self, monotonic_nanoseconds: u64) -> String {
+            BootClock::new(1_772_359_200_000_000_000, 0).rfc3339(monotonic_nanoseconds)
+        }
+        fn peer(&self, address: Address) -> Option<String> {
+            match address.to_string().as_str() {
+                "10.8.5.9" | "fd00:8::9" => Some("shop/cli".to_owned()),
+                "10.8.3.41" | "fd00:8::41" => Some("shop/web".to_owned()),
+                "172.18.0.3" => Some("node/n2".to_owned()),
+                _ => None,
+            }
+        }
+        fn endpoint(&self, id: EndpointId) -> Option<String> {
+            (id.get() == 7).then(|| "shop/cli".to_owned())
+        }
+        fn labels(&self, identity: Identity) -> Vec<String> {
+            vec![format!("k8s:number={identity}")]
+        }
+        fn interface(&self, index: IfIndex) -> Option<String> {
+            (index.get() == 31).then(|| "weir0a1b2c3d".to_owned())
+        }
+    }
+
+    fn address(text: &str) -> Address {
+        Address::from(text.parse::<std::net::IpAddr>().unwrap())
+    }
+
+    fn record(kind: u8, subtype: u8, frame: &[u8]) -> EventRecord {
+        let mut capture = [0; CAPTURE_MAX];
+        let captured = frame.len().min(CAPTURE_MAX);
+        capture[..captured].copy_from_slice(&frame[..captured]);
+        EventRecord {
+            kind,
+            version: 1,
+            subtype,
+            hook: Hook::FromContainer as u8,
+            ifindex: IfIndex(31),
+            timestamp: 1_000_000_042,
+            flow_hash: 0x5be1_c2d0,
+            packet_length: u32::try_from(frame.len()).unwrap(),
+            source_identity: Identity(20990),
+            destination_identity: Identity(20817),
+            source_endpoint: EndpointId(7),
+            captured: u16::try_from(captured).unwrap(),
+            capture,
+            ..EventRecord::default()
+        }
+    }
+
+    fn with_key(
+        record: EventRecord,
+        protocol: Protocol,
+        from: (&str, u16),
+        to: (&str, u16),
+    ) -> EventRecord {
+        EventRecord {
+            flags: record.flags | flags::HAS_KEY,
+            key: FlowKey {
+                source: address(from.0),
+                destination: address(to.0),
+                source_port: Port::new(from.1),
+                destination_port: Port::new(to.1),
+                protocol,
+                zone: [0; 3],
+            },
+            ..record
+        }
+    }
+
+    fn syn() -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [10, 0x57, 0x45, 0x49, 0x52, 1])
+            .ipv4([10, 8, 5, 9], [10, 8, 3, 41], 64)
+            .tcp(47110, 8080, 1000, 64240)
+            .syn()
+            .write(&mut frame, &[])
+            .unwrap();
+        frame
+    }
+
+    fn tcp_drop(reason: DropReason) -> EventRecord {
+        EventRecord {
+            tcp_flags: 0x02,
+            destination_endpoint: EndpointId(412),
+            ..with_key(
+                record(kind::DROP, reason.number(), &syn()),
+                Protocol::TCP,
+                ("10.8.5.9", 47110),
+                ("10.8.3.41", 8080),
+            )
+        }
+    }
+
+    fn event(record: &EventRecord) -> Event {
+        match decode(record.as_bytes(), &Cluster) {
+            Ok(Decoded::Event(event)) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(record: &EventRecord, style: Style, expected: &[&str]) {
+        assert_eq!(format(&event(record), style), expected);
+    }
+
+    #[test]
+    fn a_drop_says_who_why_and_what_to_do() {
+        check(
+            &tcp_drop(DropReason::StaleOrUnroutable),
+            Style::default(),
+            &[
+                "xx drop (Stale or unroutable IP/STALE_OR_UNROUTABLE_IP) flow 0x5be1c2d0 to endpoint 412, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 10.8.5.9:47110 (shop/cli) -> 10.8.3.41:8080 (shop/web) tcp SYN",
+                "   hint: no pod has 10.8.3.41 (any more): `weir ip list | grep 10.8.3.41` shows who had it; check whether the client still holds the address of a deleted pod",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_extended_error_is_named() {
+        let record = EventRecord {
+            extended: -16,
+            ..tcp_drop(DropReason::CtInsertionFailed)
+        };
+        check(
+            &record,
+            Style {
+                numeric: true,
+                ..Style::default()
+            },
+            &[
+                "xx drop (CT: Map insertion failed/CT_MAP_INSERTION_FAILED, -16 (EBUSY)) flow 0x5be1c2d0 to endpoint 412, ifindex 31, hook from_container, identity 20990->20817: 10.8.5.9:47110 -> 10.8.3.41:8080 tcp SYN",
+                "   hint: the flow table refused a new entry: another CPU held the same bucket (EBUSY), which passes by itself",
+            ],
+        );
+    }
+
+    #[test]
+    fn layers_and_bytes_stand_between_the_drop_and_its_hint() {
+        let style = Style {
+            verbose: true,
+            hex: true,
+            time: true,
+            ..Style::default()
+        };
+        let lines = format(&event(&tcp_drop(DropReason::PolicyDenied)), style);
+        assert!(
+            lines[0].starts_with(
+                "2026-03-01T10:00:01.000000042Z xx drop (Policy denied/POLICY_DENIED)"
+            ),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(
+            lines[1..5],
+            [
+                "   node n1 hook from_container ifindex 31 weir0a1b2c3d length 54 captured 54",
+                "   ethernet 02:02:02:02:02:02 -> 0a:57:45:49:52:01 type 0x0800",
+                "   ipv4 10.8.5.9 -> 10.8.3.41 TCP ttl 64 length 40",
+                "   tcp 47110 -> 8080 [SYN] seq 1000 ack 0 window 64240",
+            ]
+        );
+        assert!(lines[5].starts_with("   00000000  0a 57 45 49 52 01 02 02"));
+        assert_eq!(
+            lines.last().unwrap(),
+            "   hint: no policy rule allows this: run `weir policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web --dport 8080/TCP`"
+        );
+    }
+
+    #[test]
+    fn traces_follow_the_packet() {
+        let to = EventRecord {
+            trace_reason: TraceReason::Reply as u8,
+            flags: flags::REPLY | flags::INGRESS,
+            destination_endpoint: EndpointId(7),
+            source_endpoint: EndpointId(0),
+            original_source: address("172.18.0.3"),
+            tcp_flags: 0x12,
+            ..record(kind::TRACE, ObservationPoint::ToEndpoint as u8, &[])
+        };
+        let to = with_key(to, Protocol::TCP, ("fd00:8::41", 80), ("fd00:8::9", 40000));
+        check(
+            &to,
+            Style::default(),
+            &[
+                "-> endpoint 7 flow 0x5be1c2d0, identity 20990->20817 state reply ifindex weir0a1b2c3d orig-ip 172.18.0.3: [fd00:8::41]:80 (shop/web) -> [fd00:8::9]:40000 (shop/cli) tcp SYN, ACK",
+            ],
+        );
+        let from = EventRecord {
+            destination_identity: Identity::WORLD_IPV4,
+            ..record(kind::TRACE, ObservationPoint::FromEndpoint as u8, &[])
+        };
+        let from = with_key(from, Protocol::UDP, ("10.8.5.9", 5353), ("192.0.2.7", 53));
+        check(
+            &from,
+            Style::default(),
+            &[
+                "<- endpoint 7 flow 0x5be1c2d0, identity 20990->world-ipv4 state new ifindex weir0a1b2c3d: 10.8.5.9:5353 (shop/cli) -> 192.0.2.7:53 (world-ipv4) udp",
+            ],
+        );
+    }
+
+    #[test]
+    fn icmp_messages_and_arp_are_named() {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 8, 5, 9], [10, 8, 3, 41], 64)
+            .icmpv4_echo_request(77, 1)
+            .write(&mut frame, &[])
+            .unwrap();
+        let echo = with_key(
+            record(kind::TRACE, ObservationPoint::ToOverlay as u8, &frame),
+            Protocol::ICMP,
+            ("10.8.5.9", 77),
+            ("10.8.3.41", 0),
+        );
+        check(
+            &echo,
+            Style::default(),
+            &[
+                "-> overlay flow 0x5be1c2d0, identity 20990->20817 state new ifindex weir0a1b2c3d: 10.8.5.9 (shop/cli) -> 10.8.3.41 (shop/web) icmp EchoRequest",
+            ],
+        );
+        let mut arp = vec![0xff; 6];
+        arp.extend([2; 6]);
+        arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        arp.extend([2, 2, 2, 2, 2, 2, 10, 8, 5, 9, 0, 0, 0, 0, 0, 0, 10, 8, 5, 1]);
+        check(
+            &record(kind::DROP, DropReason::UnknownL3Target.number(), &arp),
+            Style::default(),
+            &[
+                "xx drop (Unknown L3 target address/UNKNOWN_L3_TARGET_ADDRESS) flow 0x5be1c2d0, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 42 bytes arp who-has 10.8.5.1 tell 10.8.5.9",
+                "   hint: shop/cli asked for the MAC address of 10.8.5.1, which is not its gateway: pods reach everything through the gateway",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_program_is_still_a_drop() {
+        let lines = format(&event(&record(kind::DROP, 251, &[])), Style::default());
+        assert!(
+            lines[0].starts_with("xx drop (reason 251) flow"),
+            "{lines:?}"
+        );
+        assert!(lines[1].contains("newer"), "{lines:?}");
+    }
+
+    #[test]
+    fn verdicts_name_the_action() {
+        for (subtype, expected) in [
+            (0, "action allow: 10.8.5.9:47110"),
+            (
+                133,
+                "action deny (Policy denied/POLICY_DENIED): 10.8.5.9:47110",
+            ),
+        ] {
+            let record = EventRecord {
+                kind: kind::POLICY_VERDICT,
+                subtype,
+                flags: flags::HAS_KEY | flags::INGRESS,
+                ..tcp_drop(DropReason::PolicyDenied)
+            };
+            let lines = format(&event(&record), Style::default());
+            assert!(
+                lines[0].starts_with(
+                    "Policy verdict log: flow 0x5be1c2d0 local EP ID 412, remote ID 20990, ingress"
+                ),
+                "{lines:?}"
+            );
+            assert!(lines[0].contains(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn signals_are_no_events() {
+        let ask = record(kind::SIGNAL, signal::COLLECT_GARBAGE, &[]);
+        assert_eq!(
+            decode(ask.as_bytes(), &Cluster),
+            Ok(Decoded::Signal(Signal::CollectGarbage))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_counted() {
+        let good = tcp_drop(DropReason::PolicyDenied);
+        let mut decoder = Decoder::new();
+        for (bytes, problem) in [
+            (vec![], DecodeProblem::Short { length: 0 }),
+            (vec![1, 1, 0], DecodeProblem::Short { length: 3 }),
+            (vec![1, 9], DecodeProblem::Version { version: 9 }),
+            (
+                EventRecord { kind: 77, ..good }.as_bytes().to_vec(),
+                DecodeProblem::Kind { kind: 77 },
+            ),
+            (
+                record(kind::SIGNAL, 99, &[]).as_bytes().to_vec(),
+                DecodeProblem::Signal { subtype: 99 },
+            ),
+        ] {
+            assert_eq!(decode(&bytes, &Cluster), Err(problem));
+            assert_eq!(decoder.decode(&bytes, &Cluster), None);
+        }
+        assert_eq!(decoder.problems().total(), 5);
+        assert_eq!(decoder.problems().short, 2);
+        assert!(decoder.decode(good.as_bytes(), &Cluster).is_some());
+    }
+
+    #[test]
+    fn a_record_may_end_with_the_captured_bytes() {
+        let whole = tcp_drop(DropReason::PolicyDenied);
+        let bytes = whole.as_bytes();
+        let cut = &bytes[..bytes.len() - CAPTURE_MAX + usize::from(whole.captured)];
+        assert_eq!(decode(cut, &Cluster), decode(bytes, &Cluster));
+    }
+}
