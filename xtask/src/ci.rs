@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ci`: what `.ci/run` calls. Everything a change must pass, as a person would run it by hand.
+//! `ci`: what `.ci/run` runs, step by step: the toolchain, then every test.
 
 use anyhow::Result;
 
