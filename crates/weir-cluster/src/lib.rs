@@ -1,1 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+//! How do outside objects become changes of the world?
+//!
+//! Reads Kubernetes objects (today from a folder of YAML, later from an API server too) and hands out
+//! [`weir_model::Change`]s. An object that cannot be true is refused by file, object and field; the
+//! others stay. Kubernetes' own types never leave this crate.
+//!
+//! The crate must not know what is done with the world (`weir-compile`, `weir-agent`). Start reading
+//! at [`folder`], then `convert`.
+
+mod convert;
+mod document;
+pub mod folder;
+mod object;
+mod problem;
+pub mod watch;
+
+pub use folder::{Batch, Folder};
+pub use problem::{ObjectProblem, SourceError};
+pub use watch::Watcher;

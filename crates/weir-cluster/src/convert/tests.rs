@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects that are taken in, and the field that is named for each that is not.
+
+use serde_json::json;
+
+use super::*;
+
+fn refused(raw: Value) -> (String, String) {
+    let problem = convert(raw).unwrap_err();
+    (problem.field, problem.message)
+}
+
+fn pod_with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut raw = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"},
+                     "creationTimestamp": "2026-01-02T03:04:05Z"},
+        "spec": {"nodeName": "n1", "containers": [
+            {"name": "c", "ports": [{"name": "http", "containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]},
+        "status": {"podIP": "10.244.1.5", "podIPs": [{"ip": "10.244.1.5"}, {"ip": "fd00::5"}]}
+    });
+    change(&mut raw);
+    raw
+}
+
+#[test]
+fn a_pod_is_taken_in() {
+    let Converted::Object(Object::Pod(pod)) = convert(pod_with(|_| {})).unwrap() else {
+        panic!()
+    };
+    assert_eq!(pod.reference.to_string(), "shop/web");
+    assert_eq!(pod.addresses.len(), 2);
+    assert_eq!(pod.container_ports.len(), 2);
+    assert_eq!(pod.created, 1_767_323_045);
+    assert!(!pod.host_network);
+    let ended = pod_with(|raw| raw["status"]["phase"] = json!("Succeeded"));
+    assert!(matches!(convert(ended), Ok(Converted::Ended)));
+}
+
+#[test]
+fn the_field_that_is_wrong_is_named() {
+    type Edit = fn(&mut Value);
+    let cases: [(Edit, &str, &str); 11] = [
+        (
+            |raw| raw["metadata"]["name"] = json!("x".repeat(254)),
+            "metadata.name",
+            "at most 253 bytes",
+        ),
+        (
+            |raw| raw["metadata"]["name"] = json!("Web"),
+            "metadata.name",
+            "`Web` holds `W`",
+        ),
+        (
+            |raw| raw["metadata"]["namespace"] = json!("a.b"),
+            "metadata.namespace",
+            "holds `.`",
+        ),
+        (
+            |raw| raw["metadata"]["labels"]["a b"] = json!("c"),
+            "metadata.labels",
+            "label key `a b`",
+        ),
+        (
+            |raw| raw["status"]["podIPs"][1]["ip"] = json!("fd00::x"),
+            "status.podIPs[1].ip",
+            "not an IP",
+        ),
+        (
+            |raw| raw["status"]["podIP"] = json!("127.0.0.1"),
+            "status.podIP",
+            "cannot be",
+        ),
+        (
+            |raw| raw["status"]["podIP"] = json!("::ffff:10.0.0.1"),
+            "status.podIP",
+            "cannot be",
+        ),
+        (
+            |raw| raw["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(70000),
+            "spec.containers[c].ports",
+            "70000 is not a port",
+        ),
+        (
+            |raw| raw["spec"]["containers"][0]["ports"][0]["containerPort"] = json!("http"),
+            "spec.containers[0].ports[0].containerPort",
+            "invalid type",
+        ),
+        (
+            |raw| raw["spec"]["containers"] = json!(7),
+            "spec.containers",
+            "invalid type",
+        ),
+        (
+            |raw| drop(raw.as_object_mut().unwrap().remove("apiVersion")),
+            "apiVersion",
+            "missing",
+        ),
+    ];
+    for (edit, field, message) in cases {
+        let found = refused(pod_with(edit));
+        assert_eq!(found.0, field);
+        assert!(found.1.contains(message), "{field}: {}", found.1);
+    }
+}
+
+#[test]
+fn nodes_are_proven() {
+    let node = |cidr: &str, address: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+               "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
+               "status": {"addresses": [{"type": "Hostname", "address": "n1"},
+                                        {"type": "InternalIP", "address": address}]}})
+    };
+    assert!(convert(node("10.244.1.0/24", "172.18.0.2")).is_ok());
+    assert_eq!(
+        refused(node("10.244.1.1/24", "172.18.0.2")).0,
+        "spec.podCIDRs"
+    );
+    assert_eq!(
+        refused(node("10.244.1.0/24", "n1")).0,
+        "status.addresses[1].address"
+    );
+}
+
+#[test]
+fn other_kinds_are_skipped_by_name() {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+    assert!(matches!(convert(service), Ok(Converted::Skipped(kind)) if kind == "Service"));
+}

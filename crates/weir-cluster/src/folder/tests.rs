@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Folders, what is read from them, and what is refused.
+
+use super::*;
+
+fn pod(name: &str, address: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{nodeName: n1, containers: [{{name: c}}]}}\nstatus: {{podIP: {address}}}\n"
+    )
+}
+
+fn told(batch: &Batch) -> Vec<String> {
+    let show = |change: &Change| match change {
+        Change::Pod(pod) => format!("+{} {:?}", pod.reference, pod.addresses),
+        Change::PodGone(reference) => format!("-{reference}"),
+        other => format!("{other:?}"),
+    };
+    batch.changes.iter().map(show).collect()
+}
+
+fn problems(batch: &Batch) -> Vec<String> {
+    batch.problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn only_differences_are_told() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(home.path().join(name), text).unwrap();
+    let mut folder = Folder::new(home.path());
+    write(
+        "a.yaml",
+        &format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2")),
+    );
+    write("revision", "7\n");
+    write("notes.txt", "not read");
+    write(".hidden.yaml", "{{{");
+    let batch = folder.read().unwrap();
+    assert_eq!(
+        (batch.revision, told(&batch)),
+        (
+            7,
+            vec![
+                "+shop/a [10.0.0.1]".to_owned(),
+                "+shop/b [10.0.0.2]".to_owned()
+            ]
+        )
+    );
+    assert_eq!(told(&folder.read().unwrap()), [""; 0]);
+
+    write("a.yaml", &pod("b", "10.0.0.22"));
+    write("revision", "8");
+    let batch = folder.read().unwrap();
+    assert_eq!(
+        (batch.revision, told(&batch)),
+        (
+            8,
+            vec!["-shop/a".to_owned(), "+shop/b [10.0.0.22]".to_owned()]
+        )
+    );
+    fs::remove_file(home.path().join("a.yaml")).unwrap();
+    assert_eq!(told(&folder.read().unwrap()), ["-shop/b"]);
+}
+
+#[test]
+fn what_is_wrong_is_refused_by_file_object_and_field_and_the_rest_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(home.path().join(name), text).unwrap();
+    let mut folder = Folder::new(home.path());
+    write(
+        "a.yaml",
+        &format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2")),
+    );
+    folder.read().unwrap();
+
+    // The bad version of `b` does not take the good one away, nor does the broken document.
+    write(
+        "a.yaml",
+        &format!(
+            "{}---\n{}---\n{{{{\n",
+            pod("a", "10.0.0.1"),
+            pod("b", "10.0.0.999")
+        ),
+    );
+    write("b.yaml", &pod("a", "10.0.0.9"));
+    write("c.yaml", &pod(&"x".repeat(300), "10.0.0.3"));
+    fs::write(home.path().join("d.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    let batch = folder.read().unwrap();
+    assert_eq!(told(&batch), [""; 0]);
+    let found = problems(&batch);
+    for expected in [
+        "a.yaml: Pod shop/b: status.podIP: `10.0.0.999` is not an IP address",
+        "a.yaml: document at line 12: not YAML",
+        "b.yaml: Pod shop/a: is in a.yaml already, which counts",
+        ": metadata.name: a name has at most 253 bytes, this one has 300",
+        "d.yaml: not UTF-8",
+    ] {
+        assert!(
+            found.iter().any(|one| one.contains(expected)),
+            "{expected}: {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 5, "{found:#?}");
+}
+
+#[test]
+fn a_missing_folder_or_a_bad_revision_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Folder::new(home.path().join("x")).read(),
+        Err(SourceError::Folder { .. })
+    ));
+    fs::write(home.path().join("revision"), "many").unwrap();
+    let error = Folder::new(home.path()).read().unwrap_err().to_string();
+    assert!(error.ends_with("must hold a number, not `many`"), "{error}");
+}

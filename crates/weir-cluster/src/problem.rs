@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a source could not read or will not accept.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// An object that is refused: where it stands, what it is called, which of its fields is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectProblem {
+    pub file: PathBuf,
+    /// `Pod shop/web`; empty where the text is no object at all.
+    pub object: String,
+    /// `status.podIPs[0].ip`; empty where no single field is to blame.
+    pub field: String,
+    pub message: String,
+}
+
+impl fmt::Display for ObjectProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            object,
+            field,
+            message,
+        } = self;
+        write!(f, "{}: ", file.display())?;
+        for part in [object, field] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
+        }
+        f.write_str(message)
+    }
+}
+
+/// Why a source as a whole cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    #[error("cannot read the folder of objects {path}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} must hold a number, not `{text}`")]
+    Revision { path: PathBuf, text: String },
+    #[error("cannot watch {path} for changes")]
+    Watch {
+        path: PathBuf,
+        source: notify::Error,
+    },
+    #[error("cannot start the thread that watches {path}")]
+    Thread { path: PathBuf, source: io::Error },
+}
