@@ -8,7 +8,7 @@ use crate::{setup, test};
 /// Sets up what is missing, then runs every test
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Stop after this level of tests
+    /// How much to run
     #[arg(value_enum, default_value_t = test::Selection::All)]
     level: test::Selection,
 }
