@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where aya works: parsing, relocating, making maps, loading programs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use weir_abi::DatapathConfig;
+use weir_abi::map::{MapInfo, MapShape};
+use weir_abi::observation::Hook;
+use zerocopy::IntoBytes as _;
+
+use super::pinned_maps;
+use crate::shape::Shape;
+use crate::{Error, MapSizes, Result};
+
+/// One verified program.
+#[derive(Debug)]
+pub struct Program {
+    hook: Hook,
+    fd: OwnedFd,
+    id: u32,
+    verified_instructions: u32,
+}
+
+impl Program {
+    /// Where it belongs.
+    pub const fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Its name in the object.
+    pub const fn name(&self) -> &'static str {
+        self.hook.name()
+    }
+
+    /// The kernel's number of the program.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How many instructions the verifier looked at, over all paths.
+    pub const fn verified_instructions(&self) -> u32 {
+        self.verified_instructions
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The programs of one load, by hook. They stay in the kernel as long as this or a link holds them.
+#[derive(Debug)]
+pub struct Programs {
+    from_container: Program,
+    from_netdev: Program,
+    to_netdev: Program,
+    from_host: Program,
+}
+
+impl Programs {
+    /// The program of a hook.
+    pub const fn get(&self, hook: Hook) -> &Program {
+        match hook {
+            Hook::FromContainer => &self.from_container,
+            Hook::FromNetdev => &self.from_netdev,
+            Hook::ToNetdev => &self.to_netdev,
+            Hook::FromHost => &self.from_host,
+        }
+    }
+
+    /// All programs.
+    pub fn iter(&self) -> impl Iterator<Item = &Program> {
+        Hook::ALL.iter().map(|&hook| self.get(hook))
+    }
+}
+
+/// What the object and the configuration make of each pinned map.
+pub(super) fn wanted_shapes(
+    object: &[u8],
+    sizes: &MapSizes,
+) -> Result<BTreeMap<&'static str, Shape>> {
+    let object = aya_obj::Object::parse(object)
+        .map_err(|error| Error::Object(Box::new(EbpfError::ParseError(error))))?;
+    let cpus = aya::util::nr_cpus().map_err(|(path, source)| Error::file("read", path, source))?;
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    Ok(pinned_maps()
+        .filter_map(|map| {
+            let definition = object.maps.get(map.name)?;
+            let size = size_of(map, definition, sizes);
+            Some((map.name, Shape::wanted(map, definition, size, cpus)))
+        })
+        .collect())
+}
+
+/// The configured size; arrays keep the object's, their size means something.
+fn size_of(map: &MapInfo, definition: &aya_obj::Map, sizes: &MapSizes) -> u32 {
+    match map.shape {
+        MapShape::Array | MapShape::PerCpuArray => definition.max_entries(),
+        MapShape::Hash | MapShape::LruHash | MapShape::LongestPrefix | MapShape::RingBuffer => {
+            sizes.of(map)
+        }
+    }
+}
+
+/// Loads all programs over the maps at the given pins; maps that are not pinned yet are made.
+pub(super) fn load(
+    object: &[u8],
+    config: &DatapathConfig,
+    sizes: &MapSizes,
+    path: &dyn Fn(&MapInfo) -> PathBuf,
+) -> Result<Programs> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(DatapathConfig::SYMBOL, config.as_bytes(), true);
+    for map in pinned_maps() {
+        loader.map_pin_path(map.name, path(map));
+        if map.resizable {
+            loader.map_max_entries(map.name, sizes.of(map));
+        }
+    }
+    let mut ebpf = loader
+        .load(object)
+        .map_err(|error| Error::Object(Box::new(error)))?;
+    Ok(Programs {
+        from_container: verify(&mut ebpf, Hook::FromContainer)?,
+        from_netdev: verify(&mut ebpf, Hook::FromNetdev)?,
+        to_netdev: verify(&mut ebpf, Hook::ToNetdev)?,
+        from_host: verify(&mut ebpf, Hook::FromHost)?,
+    })
+}
+
+fn verify(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
+    let name = hook.name();
+    let failed = |error: ProgramError| Error::Object(Box::new(error.into()));
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(name)
+        .ok_or(Error::Incomplete {
+            what: "program",
+            name,
+        })?
+        .try_into()
+        .map_err(failed)?;
+    program.load().map_err(|error| refusal(name, error))?;
+    let info = program.info().map_err(failed)?;
+    let fd = program
+        .fd()
+        .map_err(failed)?
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| Error::Verification {
+            program: name,
+            log: String::new(),
+            source,
+        })?;
+    Ok(Program {
+        hook,
+        fd,
+        id: info.id(),
+        verified_instructions: info.verified_instruction_count().unwrap_or_default(),
+    })
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya's list of errors is open"
+)]
+fn refusal(program: &'static str, error: ProgramError) -> Error {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => Error::Verification {
+            program,
+            log: verifier_log.to_string(),
+            source: io_error,
+        },
+        ProgramError::SyscallError(error) => Error::Verification {
+            program,
+            log: String::new(),
+            source: error.io_error,
+        },
+        ProgramError::IOError(source) => Error::Verification {
+            program,
+            log: String::new(),
+            source,
+        },
+        other => Error::Verification {
+            program,
+            log: String::new(),
+            source: io::Error::other(other),
+        },
+    }
+}

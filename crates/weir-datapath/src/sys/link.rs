@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! tcx links: a program at the ingress or egress of an interface (Linux 6.6).
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use weir_abi::IfIndex;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Command, call, call_for_fd, number};
+
+/// Which way packets pass, with the numbers of `enum bpf_attach_type`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Side {
+    /// `BPF_TCX_INGRESS`
+    Ingress = 46,
+    /// `BPF_TCX_EGRESS`
+    Egress = 47,
+}
+
+/// The beginning of the kernel's `struct bpf_link_info`, for tcx links.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct LinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    padding: u32,
+    /// 0 once the interface is gone (`tcx_link_fill_info`).
+    pub(crate) interface: IfIndex,
+    pub(crate) side: u32,
+}
+
+/// `BPF_LINK_TYPE_TCX`
+pub(crate) const TCX: u32 = 11;
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct CreateAttribute {
+    program: u32,
+    interface: u32,
+    side: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    expected_revision: u64,
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct UpdateAttribute {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Attaches a program behind those that are there; the link lives as long as the descriptor or a pin.
+pub(crate) fn create(
+    program: BorrowedFd<'_>,
+    interface: IfIndex,
+    side: Side,
+) -> io::Result<OwnedFd> {
+    let mut attribute = CreateAttribute {
+        program: number(program),
+        interface: interface.get(),
+        side: side as u32,
+        flags: 0,
+        relative: 0,
+        padding: 0,
+        expected_revision: 0,
+    };
+    // SAFETY: the attribute holds no address, and the command makes a descriptor.
+    unsafe { call_for_fd(Command::LinkCreate, &mut attribute) }
+}
+
+/// Puts another program in the place of the attached one; no packet passes without one of the two.
+pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute = UpdateAttribute {
+        link: number(link),
+        program: number(program),
+        flags: 0,
+        old_program: 0,
+    };
+    // SAFETY: the attribute holds no address.
+    unsafe { call(Command::LinkUpdate, &mut attribute) }.map(drop)
+}
+
+/// What the kernel knows about a link.
+pub(crate) fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    super::info(link)
+}
