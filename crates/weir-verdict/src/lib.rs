@@ -1,1 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
+//! What happens to this packet, and why?
+//!
+//! The decisions of every hook as functions over [`Tables`]: compiled into the kernel programs,
+//! where the tables are maps, and into user space, where they are memory or a read-back of the
+//! maps. The same code decides and explains (ADR 0002).
+//!
+//! The crate must not know maps, sockets, clocks or Kubernetes. It has no panicking paths, no
+//! recursion and only constant loop bounds, because the kernel's verifier reads it too.
+//!
+//! Start reading at [`run`]: parse, look for a usable flow entry, else [`decide`], then [`rewrite`].
+//! What the slow path consults stands in one file each: [`source`] (may this packet come from
+//! there), [`flow`] (does it belong to a connection), [`way`] (where does it go), [`masquerade`].
+//! Services plug in between `flow` and `way`; policy plugs in after `way`, see [`decide`].
+#![cfg_attr(not(any(test, feature = "memory")), no_std)]
+
+pub mod decide;
+pub mod decision;
+pub mod established;
+pub mod flow;
+pub mod live;
+pub mod masquerade;
+pub mod related;
+pub mod rewrite;
+pub mod run;
+pub mod source;
+pub mod tables;
+pub mod way;
+
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
+
+pub use decision::{Decision, Outcome};
+pub use live::LiveFlow;
+pub use run::{Arrival, Redirect, Verdict, run};
+pub use tables::{Insert, Route, Tables};

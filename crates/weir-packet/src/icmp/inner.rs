@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The start of the offending packet that an ICMP error carries.
+
+use crate::checksum::{Sum, address_delta, port_delta, updated};
+use crate::packet::{
+    PacketRead, PacketWrite, WriteError, address_length, address_offset, store_address,
+};
+use crate::summary::Summary;
+use weir_abi::{Address, FlowKey, Port, Protocol};
+
+/// A packet inside an ICMP error; only its IP header and eight bytes more are sure to be there
+/// (RFC 792).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inner {
+    /// The tuple of the packet inside, as it was sent.
+    pub key: FlowKey,
+    pub l3_offset: u32,
+    pub l4_offset: u32,
+}
+
+impl Inner {
+    /// Reads the packet inside the ICMP error that `summary` describes. Nothing where it is cut off
+    /// before its ports, is of the other family, or is a later fragment.
+    #[inline(always)]
+    pub fn parse<P: PacketRead>(packet: &P, summary: &Summary) -> Option<Self> {
+        let l3_offset = summary.l4_offset.wrapping_add(8);
+        let (source, destination, protocol, l4_offset) = if summary.is_v4 {
+            let header = packet.load::<20>(l3_offset)?;
+            let [
+                vihl,
+                _,
+                _,
+                _,
+                _,
+                _,
+                f0,
+                f1,
+                _,
+                protocol,
+                _,
+                _,
+                s0,
+                s1,
+                s2,
+                s3,
+                d0,
+                d1,
+                d2,
+                d3,
+            ] = header;
+            let length = u32::from(vihl & 0x0f).wrapping_mul(4);
+            if vihl >> 4 != 4 || length < 20 || f0 & 0x1f != 0 || f1 != 0 {
+                return None;
+            }
+            (
+                Address::from_v4([s0, s1, s2, s3]),
+                Address::from_v4([d0, d1, d2, d3]),
+                Protocol(protocol),
+                l3_offset.wrapping_add(length),
+            )
+        } else {
+            let [version, _, _, _, _, _, next, _] = packet.load::<8>(l3_offset)?;
+            if version >> 4 != 6 {
+                return None;
+            }
+            let mut protocol = Protocol(next);
+            let mut l4_offset = l3_offset.wrapping_add(40);
+            // A first fragment: step over its fragment header.
+            if next == 44 {
+                let [next, _, f0, f1, _, _, _, _] = packet.load::<8>(l4_offset)?;
+                if f0 != 0 || f1 & 0xf8 != 0 {
+                    return None;
+                }
+                protocol = Protocol(next);
+                l4_offset = l4_offset.wrapping_add(8);
+            }
+            let source = Address(packet.load::<16>(l3_offset.wrapping_add(8))?);
+            let destination = Address(packet.load::<16>(l3_offset.wrapping_add(24))?);
+            (source, destination, protocol, l4_offset)
+        };
+        let [a, b, c, d, e, f, _, _] = packet.load::<8>(l4_offset)?;
+        let (source_port, destination_port) = match protocol {
+            Protocol::TCP | Protocol::UDP | Protocol::SCTP => (Port([a, b]), Port([c, d])),
+            Protocol::ICMP if summary.is_v4 && a == 8 => (Port([e, f]), Port::NONE),
+            Protocol::ICMP if summary.is_v4 && a == 0 => (Port::NONE, Port([e, f])),
+            Protocol::ICMPV6 if !summary.is_v4 && a == 128 => (Port([e, f]), Port::NONE),
+            Protocol::ICMPV6 if !summary.is_v4 && a == 129 => (Port::NONE, Port([e, f])),
+            _ => return None,
+        };
+        let key = FlowKey {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol,
+            zone: [0; 3],
+        };
+        Some(Self {
+            key,
+            l3_offset,
+            l4_offset,
+        })
+    }
+}
+
+/// Rewrites an ICMP error that travels in the direction of `before` (the reverse of the packet
+/// inside) as that direction's packets are rewritten: from `before` to `after`.
+///
+/// The sender of the error keeps its address unless it is the flow's own far end; the packet inside
+/// becomes what the receiver once sent.
+#[inline(always)]
+pub fn translate_error<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    inner: &Inner,
+    before: &FlowKey,
+    after: &FlowKey,
+) -> Result<(), WriteError> {
+    const MISSING: WriteError = WriteError(-22);
+    let is_v4 = summary.is_v4;
+    let checksum_offset = summary.l4_offset.wrapping_add(2);
+
+    // The packet inside: its source is our receiver, its destination the far end.
+    let addresses = address_delta(
+        [&before.destination, &before.source],
+        [&after.destination, &after.source],
+    );
+    let ports = port_delta(
+        [before.destination_port, before.source_port],
+        [after.destination_port, after.source_port],
+    );
+    let at = inner.l3_offset.wrapping_add(address_offset(is_v4));
+    store_address(packet, at, &after.destination)?;
+    store_address(
+        packet,
+        at.wrapping_add(address_length(is_v4)),
+        &after.source,
+    )?;
+    // What the changes inside add up to, for the checksum of the ICMP message.
+    let mut change = Sum(0).add(addresses);
+    if is_v4 {
+        let at = inner.l3_offset.wrapping_add(10);
+        let old = packet.load::<2>(at).ok_or(MISSING)?;
+        let new = updated(old, addresses);
+        packet.store(at, &new)?;
+        change = change.remove(old).add(new);
+    }
+    let protocol = inner.key.protocol;
+    let (field, pseudo_header) = match protocol {
+        Protocol::TCP => (16, true),
+        Protocol::UDP => (6, true),
+        Protocol::ICMP => (2, false),
+        Protocol::ICMPV6 => (2, true),
+        _ => (0, false),
+    };
+    store_ports(packet, inner, after)?;
+    change = change.add(ports);
+    if field != 0
+        && let Some(old) = packet.load::<2>(inner.l4_offset.wrapping_add(field))
+        && !(matches!(protocol, Protocol::UDP) && u16::from_ne_bytes(old) == 0)
+    {
+        let delta = if pseudo_header {
+            Sum(0).add(ports).add(addresses).folded()
+        } else {
+            ports
+        };
+        let new = updated(old, delta);
+        packet.store(inner.l4_offset.wrapping_add(field), &new)?;
+        change = change.remove(old).add(new);
+    }
+    packet.update_transport_checksum(checksum_offset, change.folded(), false, false)?;
+
+    // The error's own header.
+    let new_source = if summary.key.source.0 == before.source.0 {
+        after.source
+    } else {
+        summary.key.source
+    };
+    let outer = address_delta(
+        [&summary.key.source, &summary.key.destination],
+        [&new_source, &after.destination],
+    );
+    let at = summary.l3_offset.wrapping_add(address_offset(is_v4));
+    store_address(packet, at, &new_source)?;
+    store_address(
+        packet,
+        at.wrapping_add(address_length(is_v4)),
+        &after.destination,
+    )?;
+    if is_v4 {
+        let at = summary.l3_offset.wrapping_add(10);
+        let old = packet.load::<2>(at).ok_or(MISSING)?;
+        packet.store(at, &updated(old, outer))
+    } else {
+        packet.update_transport_checksum(checksum_offset, outer, true, false)
+    }
+}
+
+/// Ports of the packet inside, which runs against the direction of `after`.
+#[inline(always)]
+fn store_ports<P: PacketWrite>(
+    packet: &mut P,
+    inner: &Inner,
+    after: &FlowKey,
+) -> Result<(), WriteError> {
+    match inner.key.protocol {
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            // One of the two is the identifier, the other zero.
+            let [a, b] = after.source_port.0;
+            let [c, d] = after.destination_port.0;
+            packet.store(inner.l4_offset.wrapping_add(4), &[a | c, b | d])
+        }
+        _ => {
+            let [a, b] = after.destination_port.0;
+            let [c, d] = after.source_port.0;
+            packet.store(inner.l4_offset, &[a, b, c, d])
+        }
+    }
+}

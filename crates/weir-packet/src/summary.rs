@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One parse for both families: from an IP header to a [`Summary`].
+
+use crate::packet::PacketRead;
+use crate::tcp_flags;
+use weir_abi::{Address, DropReason, FlowKey, Port, Protocol};
+
+/// What a packet is, as far as forwarding is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PacketClass {
+    /// It belongs to a flow by its own tuple.
+    Flow,
+    /// It reports an error about another packet, whose start it carries.
+    IcmpError,
+    /// Neighbour discovery and the like, which belongs to a link (ICMPv6 types 130 to 137, 143).
+    LinkLocal,
+    /// ICMP that is neither.
+    OtherIcmp,
+}
+
+/// Which part of a fragmented datagram the packet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Fragment {
+    /// Not fragmented.
+    Whole,
+    /// The first part, with the transport header.
+    First,
+    /// A later part, without ports.
+    Later,
+}
+
+/// Everything about a packet that decisions need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+pub struct Summary {
+    /// Ports are zero in a later fragment and in ICMP that is no echo.
+    pub key: FlowKey,
+    /// Offset of the IP header.
+    pub l3_offset: u32,
+    /// Offset of the transport header.
+    pub l4_offset: u32,
+    /// Bytes of the IP packet (of the whole packet before segmentation).
+    pub l3_length: u32,
+    /// Bytes from the IP header to the transport payload: what every segment repeats.
+    pub headers_length: u32,
+    /// The identification that fragments share.
+    pub identification: [u8; 4],
+    pub class: PacketClass,
+    pub fragment: Fragment,
+    pub ttl: u8,
+    /// TCP flags, 0 for other protocols.
+    pub tcp_flags: u8,
+    pub icmp_type: u8,
+    pub icmp_code: u8,
+    pub is_v4: bool,
+    /// IPv4 "don't fragment"; always set for IPv6.
+    pub dont_fragment: bool,
+}
+
+/// Why a packet cannot be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Malformed(pub DropReason);
+
+/// IPv6 extension headers that are walked over, at most (RFC 8200, section 4.1 orders them; more
+/// than these in one packet is nothing that real stacks send).
+const EXTENSION_HEADERS_MAX: u32 = 6;
+
+/// What an IP header tells, before the transport header is looked at.
+struct Network {
+    source: Address,
+    destination: Address,
+    protocol: Protocol,
+    l4_offset: u32,
+    ttl: u8,
+    dont_fragment: bool,
+    fragment: Fragment,
+    identification: [u8; 4],
+}
+
+impl Summary {
+    /// Parses the IP packet at `l3_offset`. The version field decides the family; the caller has
+    /// seen an ethertype that promises one of the two.
+    #[inline(always)]
+    pub fn parse<P: PacketRead>(packet: &P, l3_offset: u32) -> Result<Self, Malformed> {
+        let [first] = packet
+            .load::<1>(l3_offset)
+            .ok_or(Malformed(DropReason::InvalidPacket))?;
+        let is_v4 = match first >> 4 {
+            4 => true,
+            6 => false,
+            _ => return Err(Malformed(DropReason::InvalidPacket)),
+        };
+        let l3_length = packet.length().wrapping_sub(l3_offset);
+        let network = if is_v4 {
+            ipv4(packet, l3_offset, l3_length)?
+        } else {
+            ipv6(packet, l3_offset, l3_length)?
+        };
+        let mut summary = Self {
+            key: FlowKey {
+                source: network.source,
+                destination: network.destination,
+                source_port: Port::NONE,
+                destination_port: Port::NONE,
+                protocol: network.protocol,
+                zone: [0; 3],
+            },
+            l3_offset,
+            l4_offset: network.l4_offset,
+            l3_length,
+            headers_length: network.l4_offset.wrapping_sub(l3_offset),
+            identification: network.identification,
+            class: PacketClass::Flow,
+            fragment: network.fragment,
+            ttl: network.ttl,
+            tcp_flags: 0,
+            icmp_type: 0,
+            icmp_code: 0,
+            is_v4,
+            dont_fragment: network.dont_fragment,
+        };
+        match network.fragment {
+            Fragment::Whole | Fragment::First => summary.transport(packet)?,
+            Fragment::Later if tracked(summary.key.protocol) => {}
+            Fragment::Later => return Err(Malformed(DropReason::CtUnknownL4)),
+        }
+        Ok(summary)
+    }
+
+    /// Reads ports, flags and ICMP types.
+    #[inline(always)]
+    fn transport<P: PacketRead>(&mut self, packet: &P) -> Result<(), Malformed> {
+        const TRUNCATED: Malformed = Malformed(DropReason::CtInvalidHeader);
+        let offset = self.l4_offset;
+        match self.key.protocol {
+            Protocol::TCP => {
+                let [a, b, c, d] = packet.load::<4>(offset).ok_or(TRUNCATED)?;
+                let [offset_byte, flags] =
+                    packet.load::<2>(offset.wrapping_add(12)).ok_or(TRUNCATED)?;
+                let header = u32::from(offset_byte >> 4).wrapping_mul(4);
+                if header < 20 || self.headers_length.wrapping_add(header) > self.l3_length {
+                    return Err(TRUNCATED);
+                }
+                self.key.source_port = Port([a, b]);
+                self.key.destination_port = Port([c, d]);
+                self.tcp_flags = flags
+                    & (tcp_flags::FIN
+                        | tcp_flags::SYN
+                        | tcp_flags::RST
+                        | tcp_flags::PSH
+                        | tcp_flags::ACK
+                        | tcp_flags::URG);
+                self.headers_length = self.headers_length.wrapping_add(header);
+            }
+            Protocol::UDP | Protocol::SCTP => {
+                let [a, b, c, d, _, _, _, _] = packet.load::<8>(offset).ok_or(TRUNCATED)?;
+                self.key.source_port = Port([a, b]);
+                self.key.destination_port = Port([c, d]);
+                self.headers_length = self.headers_length.wrapping_add(8);
+            }
+            Protocol::ICMP if self.is_v4 => self.icmp(packet.load::<8>(offset).ok_or(TRUNCATED)?),
+            Protocol::ICMPV6 if !self.is_v4 => {
+                self.icmp(packet.load::<8>(offset).ok_or(TRUNCATED)?);
+            }
+            // Group membership (RFC 3376) belongs to the link, as neighbour discovery does.
+            Protocol(2) if self.is_v4 => return Err(Malformed(DropReason::IgmpHandled)),
+            _ => return Err(Malformed(DropReason::CtUnknownL4)),
+        }
+        Ok(())
+    }
+
+    /// Echo (RFC 792, RFC 4443 section 4) has an identifier in the place of a port; errors
+    /// (RFC 792; RFC 4443 section 3) belong to the flow of the packet inside.
+    #[inline(always)]
+    fn icmp(&mut self, header: [u8; 8]) {
+        let [kind, code, _, _, a, b, _, _] = header;
+        self.icmp_type = kind;
+        self.icmp_code = code;
+        self.headers_length = self.headers_length.wrapping_add(8);
+        let (request, reply) = if self.is_v4 { (8, 0) } else { (128, 129) };
+        if kind == request {
+            self.key.source_port = Port([a, b]);
+        } else if kind == reply {
+            self.key.destination_port = Port([a, b]);
+        } else {
+            self.class = match (self.is_v4, kind) {
+                (true, 3 | 4 | 11 | 12) | (false, 1..=127) => PacketClass::IcmpError,
+                (false, 130..=137 | 143) => PacketClass::LinkLocal,
+                _ => PacketClass::OtherIcmp,
+            };
+        }
+    }
+
+    /// Bytes of the largest IP packet that leaves: of a segment, where the packet will be cut.
+    #[inline(always)]
+    pub const fn largest_packet(&self, segment_size: u32) -> u32 {
+        if segment_size == 0 {
+            self.l3_length
+        } else {
+            self.headers_length.wrapping_add(segment_size)
+        }
+    }
+}
+
+/// Protocols whose packets belong to flows.
+#[inline(always)]
+const fn tracked(protocol: Protocol) -> bool {
+    matches!(
+        protocol,
+        Protocol::TCP | Protocol::UDP | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
+    )
+}
+
+/// RFC 791, section 3.1.
+#[inline(always)]
+fn ipv4<P: PacketRead>(packet: &P, offset: u32, available: u32) -> Result<Network, Malformed> {
+    const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
+    let header = packet.load::<20>(offset).ok_or(INVALID)?;
+    let [
+        vihl,
+        _,
+        l0,
+        l1,
+        i0,
+        i1,
+        f0,
+        f1,
+        ttl,
+        protocol,
+        _,
+        _,
+        s0,
+        s1,
+        s2,
+        s3,
+        d0,
+        d1,
+        d2,
+        d3,
+    ] = header;
+    let header_length = u32::from(vihl & 0x0f).wrapping_mul(4);
+    let total_length = u32::from(u16::from_be_bytes([l0, l1]));
+    // A total length of zero is a packet of more than 64 kB before segmentation (BIG TCP).
+    if header_length < 20
+        || header_length > available
+        || (total_length != 0 && (total_length < header_length || total_length > available))
+    {
+        return Err(INVALID);
+    }
+    let fragment_offset = u16::from_be_bytes([f0 & 0x1f, f1]);
+    let more = f0 & 0x20 != 0;
+    Ok(Network {
+        source: Address::from_v4([s0, s1, s2, s3]),
+        destination: Address::from_v4([d0, d1, d2, d3]),
+        protocol: Protocol(protocol),
+        l4_offset: offset.wrapping_add(header_length),
+        ttl,
+        dont_fragment: f0 & 0x40 != 0,
+        fragment: fragment_of(fragment_offset != 0, more),
+        identification: [i0, i1, 0, 0],
+    })
+}
+
+/// RFC 8200, sections 3 and 4.
+#[inline(always)]
+fn ipv6<P: PacketRead>(packet: &P, offset: u32, available: u32) -> Result<Network, Malformed> {
+    const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
+    const INVALID_CHAIN: Malformed = Malformed(DropReason::InvalidExtensionHeader);
+    let [_, _, _, _, p0, p1, next, hop_limit] = packet.load::<8>(offset).ok_or(INVALID)?;
+    let payload = u32::from(u16::from_be_bytes([p0, p1]));
+    if payload.wrapping_add(40) > available {
+        return Err(INVALID);
+    }
+    let source = packet.load::<16>(offset.wrapping_add(8)).ok_or(INVALID)?;
+    let destination = packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?;
+    let mut network = Network {
+        source: Address(source),
+        destination: Address(destination),
+        protocol: Protocol(next),
+        l4_offset: offset.wrapping_add(40),
+        ttl: hop_limit,
+        dont_fragment: true,
+        fragment: Fragment::Whole,
+        identification: [0; 4],
+    };
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        let step = match network.protocol.0 {
+            // Hop-by-hop options, routing, destination options: length in units of 8 after 8.
+            0 | 43 | 60 => {
+                let [next, length] = packet.load::<2>(network.l4_offset).ok_or(INVALID_CHAIN)?;
+                network.protocol = Protocol(next);
+                u32::from(length).wrapping_add(1).wrapping_mul(8)
+            }
+            // Fragment header (section 4.5).
+            44 => {
+                let [next, _, f0, f1, i0, i1, i2, i3] =
+                    packet.load::<8>(network.l4_offset).ok_or(INVALID_CHAIN)?;
+                network.protocol = Protocol(next);
+                network.identification = [i0, i1, i2, i3];
+                network.fragment = fragment_of(f0 != 0 || f1 & 0xf8 != 0, f1 & 1 != 0);
+                8
+            }
+            _ => return Ok(network),
+        };
+        network.l4_offset = network.l4_offset.wrapping_add(step);
+        if network.l4_offset.wrapping_sub(offset) > available {
+            return Err(INVALID_CHAIN);
+        }
+        if matches!(network.fragment, Fragment::Later) {
+            // What follows is payload, whatever the next header says.
+            return Ok(network);
+        }
+    }
+    if matches!(network.protocol.0, 0 | 43 | 44 | 60) {
+        return Err(INVALID_CHAIN);
+    }
+    Ok(network)
+}
+
+/// An offset of zero with no more to come is a whole packet ("atomic fragment", RFC 6946).
+#[inline(always)]
+const fn fragment_of(has_offset: bool, more: bool) -> Fragment {
+    match (has_offset, more) {
+        (true, _) => Fragment::Later,
+        (false, true) => Fragment::First,
+        (false, false) => Fragment::Whole,
+    }
+}

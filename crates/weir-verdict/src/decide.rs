@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The slow path: everything that is decided about the first packet of a flow, and again whenever
+//! something that its entry depends on has changed.
+//!
+//! Source → connection → (service) → way → (policy) → masquerade → entries. A service's translation
+//! will come between connection and way; policy after the way is known, with both identities at
+//! hand: for local delivery egress of the source and ingress of the destination in one pass.
+
+use crate::decision::{Decision, Outcome};
+use crate::flow::{self, Connection, Standing};
+use crate::masquerade;
+use crate::related;
+use crate::run::Arrival;
+use crate::source;
+use crate::tables::{Insert, Tables};
+use crate::way::{self, Way};
+use weir_abi::config::features;
+use weir_abi::counter::Counter;
+use weir_abi::flow::{Dependencies, Kind};
+use weir_abi::observation::Hook;
+use weir_abi::{
+    Address, DropReason, FlowEntry, FlowKey, Generation, Identity, MacAddress, NodeIndex, Port,
+    Protocol, Seconds, Slot, TraceReason,
+};
+use weir_packet::checksum::{address_delta, port_delta};
+use weir_packet::{PacketClass, PacketRead, Summary};
+
+/// Decides on one packet. The kernel compiles it as a function of its own (one word returned, the
+/// rest in `decision`), so that the fast path stays small.
+#[inline(never)]
+pub fn decide<P: PacketRead, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    decision: &mut Decision,
+) -> Outcome {
+    decision.reset();
+    tables.count(Counter::SlowPath);
+    let now = tables.now();
+    match step(packet, tables, arrival, summary, now, decision) {
+        Ok(()) => Outcome::FORWARD,
+        Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn step<P: PacketRead, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    now: Seconds,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    match summary.class {
+        PacketClass::Flow => {}
+        PacketClass::IcmpError => {
+            source::check(tables, arrival, summary, decision)?;
+            return related::decide(packet, tables, arrival, summary, now, decision);
+        }
+        PacketClass::LinkLocal | PacketClass::OtherIcmp => {
+            source::check(tables, arrival, summary, decision)?;
+            return Err(other_icmp(arrival, summary));
+        }
+    }
+    let key = &summary.key;
+    let connection = flow::find(tables, summary, now);
+    let after = connection
+        .own
+        .map_or(*key, |own| own.fixed().translated(key));
+    // Generations are read before the rows that they stand for: a row that changes in between
+    // leaves an entry that is out of date, never one that looks current.
+    decision.entry.dependencies = dependencies(tables, &key.source, &after.destination);
+    source::check(tables, arrival, summary, decision)?;
+    match connection.standing {
+        Standing::Continued => {
+            carry_on(tables, arrival, summary, &connection, &after, now, decision)
+        }
+        Standing::New | Standing::Reopened => {
+            open(tables, arrival, summary, connection.standing, now, decision)
+        }
+    }
+}
+
+/// ICMP that is neither an echo nor an error: the node's own business, or nobody's.
+#[inline(always)]
+fn other_icmp(arrival: &Arrival, summary: &Summary) -> Outcome {
+    match arrival.hook {
+        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::PASS,
+        Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => {
+            Outcome::drop(if summary.is_v4 {
+                DropReason::UnknownIcmpv4Type
+            } else {
+                DropReason::UnknownIcmpv6Type
+            })
+        }
+    }
+}
+
+/// The present generations of what a decision between two addresses depends on.
+#[inline(always)]
+fn dependencies<T: Tables>(tables: &T, source: &Address, destination: &Address) -> Dependencies {
+    let slots = [
+        Slot::of_address(source),
+        Slot::of_address(destination),
+        Slot::ALL,
+        Slot::ROUTES,
+    ];
+    let [a, b, c, d] = slots;
+    let generations = [
+        tables.generation(a),
+        tables.generation(b),
+        tables.generation(c),
+        tables.generation(d),
+    ];
+    Dependencies { slots, generations }
+}
+
+/// The first packet of a connection.
+#[inline(always)]
+fn open<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    standing: Standing,
+    now: Seconds,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    let key = &summary.key;
+    let way = way::towards(tables, arrival, &key.source, &key.destination, decision)?;
+    let from_pod = matches!(arrival.hook, Hook::FromContainer);
+    let has = |feature| tables.config(|config| &config.features) & feature != 0;
+    if from_pod && has(features::TUNNEL) && encapsulates(tables, key, decision) {
+        return Err(Outcome::drop(DropReason::EncapsulationProhibited));
+    }
+    if matches!(arrival.hook, Hook::FromNetdev)
+        && decision.destination_identity == Identity::HOST
+        && arrival.tunnel_source.is_none()
+    {
+        // Somebody talks to the node itself. Not followed: whoever scans the node would push the
+        // pods' flows out of the table.
+        return Err(Outcome::PASS);
+    }
+    // Policy plugs in here, with `decision.source_identity` and `decision.destination_identity`.
+
+    let mut kind = Kind(0);
+    if from_pod || matches!(arrival.hook, Hook::FromHost | Hook::ToNetdev) {
+        kind = kind.with(Kind::OUT);
+    }
+    let bits = flow::own_state(summary, false);
+    write_entry(tables, arrival, key, &way, kind, bits, now, decision);
+    decision.entry.created = now;
+    decision.entry.packets = 1;
+    decision.entry.bytes = u64::from(summary.l3_length);
+    decision.trace_reason = match standing {
+        Standing::Reopened => TraceReason::Reopened,
+        Standing::New | Standing::Continued => TraceReason::New,
+    };
+    decision.report = true;
+
+    let masquerades = from_pod
+        && way.to_world
+        && has(features::MASQUERADE)
+        && !tables.masquerade_exempt(&key.destination);
+    if masquerades {
+        if !masquerade::supported(key.protocol) {
+            return Err(Outcome::drop(DropReason::MasqueradeUnsupported));
+        }
+        let node_address = own_address(tables, key.source.is_v4());
+        if node_address.0 == Address::UNSPECIFIED.0 {
+            return Err(Outcome::drop(DropReason::NoMasqueradeMapping));
+        }
+        masquerade::reserve(tables, key, &node_address, now, decision)?;
+        write_deltas(key, &mut decision.entry);
+    } else if matches!(arrival.hook, Hook::ToNetdev) {
+        // The node's own connection takes its tuple like a masqueraded one, and gives way to
+        // another port where a pod's connection has it already.
+        let node_address = key.source;
+        masquerade::reserve(tables, key, &node_address, now, decision)?;
+        if decision.entry.translated_source_port == key.source_port {
+            let Kind(bits) = decision.entry.kind;
+            decision.entry.kind = Kind(bits & Kind::OUT.0);
+        } else {
+            write_deltas(key, &mut decision.entry);
+        }
+    } else {
+        flow::write_pair(&mut decision.pair, key, &decision.entry);
+        decision.pair_key = key.reversed();
+        insert(
+            tables,
+            &decision.pair_key,
+            &decision.pair,
+            &mut decision.extended,
+        )?;
+    }
+    insert(tables, key, &decision.entry, &mut decision.extended)?;
+    tables.count(Counter::FlowsCreated);
+    // The kernel's neighbour code resolves the next hop while it forwards this packet.
+    decision.through_neighbour = way.is_routed();
+    Ok(())
+}
+
+/// A packet of a known connection whose entry cannot be used as it is.
+#[inline(always)]
+fn carry_on<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    connection: &Connection<'_>,
+    after: &FlowKey,
+    now: Seconds,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    let key = &summary.key;
+    let reply = connection.reply;
+    decision.reply = reply;
+    decision.trace_reason = if reply {
+        TraceReason::Reply
+    } else {
+        TraceReason::Established
+    };
+    decision.report = true;
+
+    // What the packet turns into is settled; where it goes is looked up anew.
+    let (kind, created, cookie, packets, bytes, old_state) = match connection.own {
+        Some(own) => {
+            let fixed = own.fixed();
+            (
+                fixed.kind,
+                fixed.created,
+                fixed.cookie,
+                own.packets(),
+                own.bytes(),
+                own.state(),
+            )
+        }
+        None => {
+            let (out, cookie) = connection.pair.map_or((0, 0), |pair| {
+                (pair.fixed().kind.0 & Kind::OUT.0, pair.fixed().cookie)
+            });
+            let kind = Kind(out | if reply { Kind::REPLY.0 } else { 0 });
+            (kind, now, cookie, 0, 0, 0)
+        }
+    };
+    let way = way::towards(tables, arrival, &after.source, &after.destination, decision)?;
+    // Policy is asked again here when the generation it was decided under has passed.
+
+    let mut state = old_state | flow::own_state(summary, connection.own.is_some());
+    if reply {
+        state |= weir_abi::flow::state::ANSWERED;
+    }
+    let Kind(kept) = kind;
+    let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
+    write_entry(tables, arrival, key, &way, kept, state, now, decision);
+    let entry = &mut decision.entry;
+    entry.created = created;
+    entry.cookie = cookie;
+    entry.packets = packets.wrapping_add(1);
+    entry.bytes = bytes.wrapping_add(u64::from(summary.l3_length));
+    if kept.translates() {
+        entry.translated_source = after.source;
+        entry.translated_destination = after.destination;
+        entry.translated_source_port = after.source_port;
+        entry.translated_destination_port = after.destination_port;
+        write_deltas(key, entry);
+    }
+    match connection.own {
+        // Most often only time has passed: keep the entry and its place.
+        Some(own) if same_way(own.fixed(), &decision.entry) => {
+            own.add_state(state);
+            own.set_expires(decision.entry.expires);
+            own.set_last_report(decision.entry.last_report);
+            own.account(summary.l3_length);
+        }
+        _ => {
+            insert(tables, key, &decision.entry, &mut decision.extended)?;
+            tables.count(Counter::FlowsRefreshed);
+        }
+    }
+    match connection.pair {
+        Some(pair) => {
+            let bits = flow::pair_state(summary, reply);
+            pair.add_state(bits);
+            let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
+            let closing = timeout == u32::from(tables.config(|config| &config.timeout_tcp_closing));
+            if closing && matches!(key.protocol, Protocol::TCP) {
+                pair.set_expires(Seconds(now.0.wrapping_add(timeout)));
+            }
+        }
+        None => {
+            // The other half was evicted: put it back, or its packets would open a connection of
+            // their own.
+            flow::write_pair(&mut decision.pair, key, &decision.entry);
+            decision.pair_key = after.reversed();
+            insert(
+                tables,
+                &decision.pair_key,
+                &decision.pair,
+                &mut decision.extended,
+            )?;
+        }
+    }
+    decision.through_neighbour = way.is_routed();
+    Ok(())
+}
+
+/// Whether two entries treat packets alike, under the same generations.
+#[inline(always)]
+fn same_way(old: &FlowEntry, new: &FlowEntry) -> bool {
+    old.action == new.action
+        && old.kind == new.kind
+        && old.ingress == new.ingress
+        && old.egress == new.egress
+        && old.mtu == new.mtu
+        && old.node == new.node
+        && old.destination_mac.0 == new.destination_mac.0
+        && old.source_mac.0 == new.source_mac.0
+        && old.dependencies.slots == new.dependencies.slots
+        && old.dependencies.generations == new.dependencies.generations
+}
+
+/// Fills in everything but translation, counters and origin.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: the parts of one entry")]
+fn write_entry<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    key: &FlowKey,
+    way: &Way,
+    kind: Kind,
+    state: u32,
+    now: Seconds,
+    decision: &mut Decision,
+) {
+    let interval = u32::from(tables.config(|config| &config.report_interval));
+    let unresolved = way.is_routed() && way.destination_mac == MacAddress([0; 6]);
+    // Ask again soon where the next hop was not resolved yet.
+    let last_report = if unresolved {
+        now.0.wrapping_sub(interval.wrapping_sub(1))
+    } else {
+        now.0
+    };
+    let expires = now
+        .0
+        .wrapping_add(flow::timeout(tables, key.protocol, state));
+    let mut dependencies = decision.entry.dependencies;
+    if !way.is_routed() {
+        let Dependencies {
+            slots: [.., slot],
+            generations: [.., generation],
+        } = &mut dependencies;
+        (*slot, *generation) = (Slot::NONE, Generation(0));
+    }
+    let (kind, node) = match (&arrival.tunnel_source, way.node) {
+        (None, node) => (kind, node),
+        // The node that the tunnel must come from; `check` found it under the source's row.
+        (Some(_), _) => (
+            kind.with(Kind::FROM_TUNNEL),
+            tables
+                .ipcache(&key.source)
+                .map_or(NodeIndex::NONE, |row| row.node),
+        ),
+    };
+    // RFC 7348, section 5: from the dynamic range, by a hash of the inner flow.
+    let [low, high, _, _] = masquerade::hash_of(key).to_le_bytes();
+    decision.entry = FlowEntry {
+        expires: Seconds(expires),
+        last_report: Seconds(last_report),
+        state,
+        ingress: arrival.ifindex,
+        dependencies,
+        egress: way.egress,
+        action: way.action as u8,
+        kind,
+        mtu: way.mtu,
+        destination_mac: way.destination_mac,
+        source_mac: way.source_mac,
+        node,
+        tunnel_source_port: Port([high | 0xc0, low]),
+        ..FlowEntry::default()
+    };
+}
+
+/// Works out what the translation does to checksums.
+#[inline(always)]
+fn write_deltas(key: &FlowKey, entry: &mut FlowEntry) {
+    entry.address_delta = address_delta(
+        [&key.source, &key.destination],
+        [&entry.translated_source, &entry.translated_destination],
+    );
+    entry.port_delta = port_delta(
+        [key.source_port, key.destination_port],
+        [
+            entry.translated_source_port,
+            entry.translated_destination_port,
+        ],
+    );
+}
+
+#[inline(always)]
+fn insert<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    entry: &FlowEntry,
+    extended: &mut i32,
+) -> Result<(), Outcome> {
+    tables
+        .insert_flow(key, entry, Insert::Replace)
+        .map_err(|errno| {
+            *extended = errno;
+            Outcome::drop(DropReason::CtInsertionFailed)
+        })
+}
+
+/// The address that stands for pods of this family.
+#[inline(always)]
+fn own_address<T: Tables>(tables: &T, is_v4: bool) -> Address {
+    if is_v4 {
+        tables.config(|config| &config.node_ipv4)
+    } else {
+        tables.config(|config| &config.node_ipv6)
+    }
+}
+
+/// A pod that sends tunnel packets to a node could claim to be anybody.
+#[inline(always)]
+fn encapsulates<T: Tables>(tables: &T, key: &FlowKey, decision: &Decision) -> bool {
+    matches!(key.protocol, Protocol::UDP)
+        && key.destination_port.0 == tables.config(|config| &config.tunnel_port).0
+        && (decision.destination_identity == Identity::HOST
+            || decision.destination_identity == Identity::REMOTE_NODE)
+}

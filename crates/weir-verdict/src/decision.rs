@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the slow path found out: the entry to apply, and what an event needs to tell.
+
+use weir_abi::counter::Direction;
+use weir_abi::{
+    DropReason, EndpointId, FlowEntry, FlowKey, Identity, ObservationPoint, TraceReason,
+};
+use weir_packet::icmp::Inner;
+
+/// Result of the slow path in one word, so that it can be returned by a kernel function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Outcome(pub u32);
+
+impl Outcome {
+    /// Apply [`Decision::entry`].
+    pub const FORWARD: Self = Self(0);
+    /// Leave the packet alone: it is not Weir's to handle.
+    pub const PASS: Self = Self(1);
+
+    /// Drop for this reason.
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self(reason as u32)
+    }
+
+    /// The reason, where this is a drop.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "reasons are numbers of eight bits"
+    )]
+    pub const fn drop_reason(self) -> Option<DropReason> {
+        DropReason::from_number(self.0 as u8)
+    }
+}
+
+/// A packet's decision with everything that explains it. Lives in per-CPU memory in the kernel:
+/// two entries would fill the stack.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct Decision {
+    /// How this packet, and later ones of its direction, are handled.
+    pub entry: FlowEntry,
+    /// The other direction, as far as it is known.
+    pub pair: FlowEntry,
+    pub pair_key: FlowKey,
+    /// The packet inside an ICMP error; meaningful with `related`.
+    pub inner: Inner,
+    /// The tuple by which an ICMP error's flow was found.
+    pub inner_flow: FlowKey,
+    /// The packet is an ICMP error about a flow.
+    pub related: bool,
+    /// Hand the packet to the kernel's neighbour code, which resolves and confirms the next hop.
+    pub through_neighbour: bool,
+    /// Send a trace event.
+    pub report: bool,
+    pub observation: ObservationPoint,
+    pub trace_reason: TraceReason,
+    pub direction: Direction,
+    /// The direction that opened the flow is the other one.
+    pub reply: bool,
+    pub source_identity: Identity,
+    pub destination_identity: Identity,
+    pub source_endpoint: EndpointId,
+    pub destination_endpoint: EndpointId,
+    /// An errno or a code of the FIB look-up; 0: none.
+    pub extended: i32,
+}
+
+impl Decision {
+    /// Nothing known yet.
+    #[inline(always)]
+    pub fn reset(&mut self) {
+        self.related = false;
+        self.through_neighbour = false;
+        self.report = false;
+        self.observation = ObservationPoint::ToStack;
+        self.trace_reason = TraceReason::Unknown;
+        self.direction = Direction::Unspecified;
+        self.reply = false;
+        self.source_identity = Identity::UNKNOWN;
+        self.destination_identity = Identity::UNKNOWN;
+        self.source_endpoint = EndpointId::NONE;
+        self.destination_endpoint = EndpointId::NONE;
+        self.extended = 0;
+    }
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self {
+            entry: FlowEntry::default(),
+            pair: FlowEntry::default(),
+            pair_key: FlowKey::default(),
+            inner: Inner {
+                key: FlowKey::default(),
+                l3_offset: 0,
+                l4_offset: 0,
+            },
+            inner_flow: FlowKey::default(),
+            related: false,
+            through_neighbour: false,
+            report: false,
+            observation: ObservationPoint::ToStack,
+            trace_reason: TraceReason::Unknown,
+            direction: Direction::Unspecified,
+            reply: false,
+            source_identity: Identity::UNKNOWN,
+            destination_identity: Identity::UNKNOWN,
+            source_endpoint: EndpointId::NONE,
+            destination_endpoint: EndpointId::NONE,
+            extended: 0,
+        }
+    }
+}

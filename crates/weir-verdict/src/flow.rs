@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Does this packet belong to a connection, and what does it change about it?
+
+use crate::live::LiveFlow;
+use crate::tables::Tables;
+use weir_abi::flow::{Kind, state};
+use weir_abi::{FlowEntry, FlowKey, Protocol, Seconds};
+use weir_packet::{Summary, tcp_flags};
+
+/// The connection that a packet belongs to, as far as the table remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'t> {
+    /// The entry of the packet's own direction.
+    pub own: Option<LiveFlow<'t>>,
+    /// The entry of the other direction.
+    pub pair: Option<LiveFlow<'t>>,
+    /// The packet answers the direction that opened the connection.
+    pub reply: bool,
+    pub standing: Standing,
+}
+
+/// How a packet relates to what is in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It opens a connection.
+    New,
+    /// It opens a connection where a closed one stood (TCP port reuse).
+    Reopened,
+    /// It continues one.
+    Continued,
+}
+
+/// Looks both ways: under the packet's own tuple, and, where that entry is gone (evicted, or not
+/// made yet), under the reversed one. A connection lives while either of its entries does.
+#[inline(always)]
+pub fn find<'t, T: Tables>(tables: &'t T, summary: &Summary, now: Seconds) -> Connection<'t> {
+    let key = &summary.key;
+    if let Some(own) = tables.flow(key) {
+        let pair_key = own.fixed().pair_key(key);
+        let pair = tables
+            .flow(&pair_key)
+            .filter(|pair| points_to(pair, &pair_key, key));
+        let alive = own.expires() > now || pair.is_some_and(|pair| pair.expires() > now);
+        let reply = own.fixed().kind.contains(Kind::REPLY);
+        let closed = own.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
+        let standing = if !alive {
+            Standing::New
+        } else if closed && opens(summary) {
+            Standing::Reopened
+        } else {
+            return Connection {
+                own: Some(own),
+                pair,
+                reply,
+                standing: Standing::Continued,
+            };
+        };
+        return Connection {
+            own: None,
+            pair: None,
+            reply: false,
+            standing,
+        };
+    }
+    let pair_key = key.reversed();
+    if let Some(pair) = tables.flow(&pair_key)
+        && points_to(&pair, &pair_key, key)
+        && pair.expires() > now
+    {
+        let closed = pair.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
+        if closed && opens(summary) {
+            return Connection {
+                own: None,
+                pair: None,
+                reply: false,
+                standing: Standing::Reopened,
+            };
+        }
+        let reply = !pair.fixed().kind.contains(Kind::REPLY);
+        return Connection {
+            own: None,
+            pair: Some(pair),
+            reply,
+            standing: Standing::Continued,
+        };
+    }
+    Connection {
+        own: None,
+        pair: None,
+        reply: false,
+        standing: Standing::New,
+    }
+}
+
+/// Whether an entry is the other half of the one under `key`, not a leftover of something else.
+#[inline(always)]
+fn points_to(pair: &LiveFlow<'_>, pair_key: &FlowKey, key: &FlowKey) -> bool {
+    pair.fixed().pair_key(pair_key) == *key
+}
+
+/// A TCP SYN without ACK.
+#[inline(always)]
+fn opens(summary: &Summary) -> bool {
+    matches!(summary.key.protocol, Protocol::TCP)
+        && summary.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+}
+
+/// State bits that this packet adds to its own direction.
+#[inline(always)]
+pub fn own_state(summary: &Summary, continued: bool) -> u32 {
+    let flags = summary.tcp_flags;
+    let mut bits = u32::from(flags) << state::TCP_FLAGS_SHIFT;
+    if matches!(summary.key.protocol, Protocol::TCP) {
+        if flags & tcp_flags::SYN == 0 {
+            bits |= state::SEEN_NON_SYN;
+        }
+        if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+            bits |= state::CLOSING;
+        }
+        if flags & tcp_flags::RST != 0 {
+            bits |= state::PEER_CLOSING;
+        }
+    } else if continued {
+        bits |= state::SEEN_NON_SYN;
+    }
+    bits
+}
+
+/// State bits that this packet adds to the other direction.
+#[inline(always)]
+pub fn pair_state(summary: &Summary, reply: bool) -> u32 {
+    let flags = summary.tcp_flags;
+    let mut bits = if reply { state::ANSWERED } else { 0 };
+    if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+        bits |= state::PEER_CLOSING;
+    }
+    if flags & tcp_flags::RST != 0 {
+        bits |= state::CLOSING;
+    }
+    bits
+}
+
+/// How long an entry lives without another packet (RFC 5382 and RFC 4787 set the floor; the values
+/// are configuration).
+#[inline(always)]
+pub fn timeout<T: Tables>(tables: &T, protocol: Protocol, bits: u32) -> u32 {
+    const BOTH: u32 = state::CLOSING | state::PEER_CLOSING;
+    if !matches!(protocol, Protocol::TCP) {
+        return u32::from(tables.config(|config| &config.timeout_other));
+    }
+    if bits & BOTH == BOTH {
+        return u32::from(tables.config(|config| &config.timeout_tcp_closing));
+    }
+    if bits & (state::SEEN_NON_SYN | state::ANSWERED) == 0 {
+        return u32::from(tables.config(|config| &config.timeout_tcp_syn));
+    }
+    u32::from(tables.config(|config| &config.timeout_tcp))
+}
+
+/// The other direction's entry before its first packet: it exists, so that the packet is known to
+/// be an answer, and says how addresses are translated back; where the packet goes is decided when
+/// it comes ([`FlowEntry::action`] is no action yet).
+#[inline(always)]
+pub fn write_pair(pair: &mut FlowEntry, key: &FlowKey, entry: &FlowEntry) {
+    let Kind(bits) = entry.kind;
+    let mut kind = (bits ^ Kind::REPLY.0) & (Kind::REPLY.0 | Kind::OUT.0 | Kind::MASQUERADE.0);
+    if entry.kind.contains(Kind::TRANSLATE_SOURCE) {
+        kind |= Kind::TRANSLATE_DESTINATION.0;
+    }
+    if entry.kind.contains(Kind::TRANSLATE_DESTINATION) {
+        kind |= Kind::TRANSLATE_SOURCE.0;
+    }
+    *pair = FlowEntry {
+        expires: entry.expires,
+        kind: Kind(kind),
+        translated_source: key.destination,
+        translated_destination: key.source,
+        translated_source_port: key.destination_port,
+        translated_destination_port: key.source_port,
+        cookie: entry.cookie,
+        created: entry.created,
+        ..FlowEntry::default()
+    };
+}

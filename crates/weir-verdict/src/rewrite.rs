@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making the packet what its flow entry says.
+
+use crate::run::{Arrival, Redirect, Verdict};
+use crate::tables::Tables;
+use weir_abi::flow::{Action, Kind};
+use weir_abi::observation::Hook;
+use weir_abi::{DropReason, FlowEntry, Protocol};
+use weir_packet::checksum::{Sum, updated};
+use weir_packet::icmp::{Inner, translate_error};
+use weir_packet::packet::{address_length, address_offset, store_address};
+use weir_packet::tunnel::{Encapsulation, Outer, encapsulate};
+use weir_packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Summary, WriteError};
+
+/// How a packet is rewritten, beside its entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner<'a> {
+    /// The tunnel headers to take off first.
+    pub outer: Option<Outer>,
+    /// The packet is an ICMP error: the flow's tuple and the packet inside.
+    pub related: Option<(&'a weir_abi::FlowKey, &'a Inner)>,
+    /// Let the kernel's neighbour code write the MAC addresses.
+    pub through_neighbour: bool,
+}
+
+/// Rewrites the packet and says where it goes; `summary` describes it as it came.
+#[inline(always)]
+pub fn apply<P: PacketWrite, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    entry: &FlowEntry,
+    manner: &Manner<'_>,
+) -> Result<Verdict, DropReason> {
+    let Some(action) = Action::from_number(entry.action) else {
+        return Err(DropReason::WriteError);
+    };
+    let mut summary = *summary;
+    let mut inner_shift = 0;
+    if let Some(outer) = manner.outer {
+        packet
+            .close_room(outer.room, summary.is_v4)
+            .map_err(write_error)?;
+        inner_shift = outer.room.bytes();
+        summary.l3_offset = summary.l3_offset.wrapping_sub(inner_shift);
+        summary.l4_offset = summary.l4_offset.wrapping_sub(inner_shift);
+    }
+    if entry.kind.translates() {
+        match manner.related {
+            None => translate(packet, &summary, entry).map_err(|_| DropReason::ChecksumL4)?,
+            Some((before, inner)) => {
+                let inner = Inner {
+                    key: inner.key,
+                    l3_offset: inner.l3_offset.wrapping_sub(inner_shift),
+                    l4_offset: inner.l4_offset.wrapping_sub(inner_shift),
+                };
+                let after = entry.translated(before);
+                translate_error(packet, &summary, &inner, before, &after)
+                    .map_err(|_| DropReason::ChecksumL4)?;
+            }
+        }
+    }
+    let verdict = match action {
+        Action::Pass => return Ok(Verdict::Pass),
+        Action::ToHost => Redirect::Ingress(entry.egress),
+        Action::ToEndpoint => {
+            decrement_ttl(packet, &summary).map_err(write_error)?;
+            // The shortcut into the pod's namespace exists where packets come in only.
+            match arrival.hook {
+                Hook::FromContainer | Hook::FromNetdev => Redirect::Peer(entry.egress),
+                Hook::FromHost | Hook::ToNetdev => Redirect::Egress(entry.egress),
+            }
+        }
+        Action::ToDevice => {
+            decrement_ttl(packet, &summary).map_err(write_error)?;
+            towards_next_hop(entry, manner)
+        }
+        Action::ToTunnel => {
+            decrement_ttl(packet, &summary).map_err(write_error)?;
+            let Some(node) = tables.node(entry.node) else {
+                return Err(DropReason::NoTunnelEndpoint);
+            };
+            let tunnel = Encapsulation {
+                local: &node.local,
+                remote: &node.remote,
+                source_port: entry.tunnel_source_port,
+                destination_port: tables.config(|config| &config.tunnel_port),
+                source_mac: entry.source_mac,
+                destination_mac: entry.destination_mac,
+                inner_length: summary.l3_length,
+                inner_is_v4: summary.is_v4,
+            };
+            encapsulate(packet, &tunnel).map_err(write_error)?;
+            return Ok(Verdict::Redirect(towards_next_hop(entry, manner)));
+        }
+    };
+    store_macs(packet, entry, summary.is_v4).map_err(write_error)?;
+    Ok(Verdict::Redirect(verdict))
+}
+
+#[inline(always)]
+fn write_error(_: WriteError) -> DropReason {
+    DropReason::WriteError
+}
+
+#[inline(always)]
+fn towards_next_hop(entry: &FlowEntry, manner: &Manner<'_>) -> Redirect {
+    let unresolved = entry.destination_mac.0 == [0; 6];
+    if unresolved || manner.through_neighbour {
+        Redirect::Neighbour(entry.egress)
+    } else {
+        Redirect::Egress(entry.egress)
+    }
+}
+
+#[inline(always)]
+fn store_macs<P: PacketWrite>(
+    packet: &mut P,
+    entry: &FlowEntry,
+    is_v4: bool,
+) -> Result<(), WriteError> {
+    let [d0, d1, d2, d3, d4, d5] = entry.destination_mac.0;
+    let [s0, s1, s2, s3, s4, s5] = entry.source_mac.0;
+    let [t0, t1] = if is_v4 {
+        ETHERTYPE_IPV4
+    } else {
+        ETHERTYPE_IPV6
+    };
+    packet.store(0, &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1])
+}
+
+/// RFC 1812, section 5.3.1 (with the incremental checksum of RFC 1624); RFC 8200, section 3.
+#[inline(always)]
+fn decrement_ttl<P: PacketWrite + PacketRead>(
+    packet: &mut P,
+    summary: &Summary,
+) -> Result<(), WriteError> {
+    const MISSING: WriteError = WriteError(-22);
+    let l3 = summary.l3_offset;
+    if summary.is_v4 {
+        let at = l3.wrapping_add(8);
+        let [ttl, protocol, c0, c1] = packet.load::<4>(at).ok_or(MISSING)?;
+        let lower = ttl.wrapping_sub(1);
+        let delta = Sum(0)
+            .remove([ttl, protocol])
+            .add([lower, protocol])
+            .folded();
+        let [c0, c1] = updated([c0, c1], delta);
+        packet.store(at, &[lower, protocol, c0, c1])
+    } else {
+        let at = l3.wrapping_add(6);
+        let [next, limit] = packet.load::<2>(at).ok_or(MISSING)?;
+        let lower = limit.wrapping_sub(1);
+        packet.store(at, &[next, lower])?;
+        let delta = Sum(0).remove([next, limit]).add([next, lower]).folded();
+        packet.note_uncovered_change(delta);
+        Ok(())
+    }
+}
+
+/// Addresses, ports and the checksums over them.
+#[inline(always)]
+fn translate<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    entry: &FlowEntry,
+) -> Result<(), WriteError> {
+    const MISSING: WriteError = WriteError(-22);
+    let is_v4 = summary.is_v4;
+    let addresses_at = summary.l3_offset.wrapping_add(address_offset(is_v4));
+    if is_v4 {
+        let at = summary.l3_offset.wrapping_add(10);
+        let old = packet.load::<2>(at).ok_or(MISSING)?;
+        packet.store(at, &updated(old, entry.address_delta))?;
+    }
+    if entry.kind.contains(Kind::TRANSLATE_SOURCE) {
+        store_address(packet, addresses_at, &entry.translated_source)?;
+    }
+    if entry.kind.contains(Kind::TRANSLATE_DESTINATION) {
+        let at = addresses_at.wrapping_add(address_length(is_v4));
+        store_address(packet, at, &entry.translated_destination)?;
+    }
+    if matches!(summary.fragment, weir_packet::Fragment::Later) {
+        return Ok(());
+    }
+    let l4 = summary.l4_offset;
+    let (field, pseudo_header) = match summary.key.protocol {
+        Protocol::TCP => (16, true),
+        Protocol::UDP => (6, true),
+        Protocol::ICMP => (2, false),
+        Protocol::ICMPV6 => (2, true),
+        _ => {
+            // SCTP: the checksum covers neither addresses nor, here, changed ports.
+            return Ok(());
+        }
+    };
+    let zero_is_none = matches!(summary.key.protocol, Protocol::UDP);
+    let at = l4.wrapping_add(field);
+    if pseudo_header {
+        packet.update_transport_checksum(at, entry.address_delta, true, zero_is_none)?;
+    }
+    let [a, b] = entry.translated_source_port.0;
+    let [c, d] = entry.translated_destination_port.0;
+    if u16::from_ne_bytes(entry.port_delta) == 0 {
+        return Ok(());
+    }
+    packet.update_transport_checksum(at, entry.port_delta, false, zero_is_none)?;
+    match summary.key.protocol {
+        // One of the two is the identifier, the other zero.
+        Protocol::ICMP | Protocol::ICMPV6 => packet.store(l4.wrapping_add(4), &[a | c, b | d]),
+        _ => packet.store(l4, &[a, b, c, d]),
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What decisions look up and leave behind.
+
+use crate::live::LiveFlow;
+use weir_abi::counter::{Counter, Direction};
+use weir_abi::fragment::{FragmentKey, FragmentRow};
+use weir_abi::ipcache::IpcacheRow;
+use weir_abi::node::{NodeRow, TunnelMtu};
+use weir_abi::{
+    Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, IfIndex, MacAddress,
+    NodeIndex, Seconds, Slot,
+};
+
+/// What an insertion does when the key is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Insert {
+    /// Replace it.
+    Replace,
+    /// Fail with [`EXISTS`]: the insertion is a reservation.
+    Reserve,
+}
+
+/// `-EEXIST`.
+pub const EXISTS: i32 = -17;
+
+/// The node's own routing table says how an address is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    pub egress: IfIndex,
+    /// Largest IP packet, bytes; 0 where not known.
+    pub mtu: u16,
+    pub source_mac: MacAddress,
+    /// All zero where the next hop's address is not resolved yet.
+    pub destination_mac: MacAddress,
+}
+
+/// The maps of the kernel, or something that answers like them.
+///
+/// In dry-run mode the writing methods change nothing, but answer as if they had.
+pub trait Tables {
+    /// A field of the configuration. Written so because the kernel's copy is read-only data that
+    /// is filled in after compilation, and must be read anew instead of being folded.
+    fn config<V: Copy>(&self, field: impl Fn(&DatapathConfig) -> &V) -> V;
+
+    /// The coarse clock.
+    fn now(&self) -> Seconds;
+
+    fn flow(&self, key: &FlowKey) -> Option<LiveFlow<'_>>;
+    /// Errors are negative errnos.
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry, insert: Insert) -> Result<(), i32>;
+
+    fn endpoint(&self, address: &Address) -> Option<EndpointRow>;
+    fn ipcache(&self, address: &Address) -> Option<IpcacheRow>;
+    fn masquerade_exempt(&self, address: &Address) -> bool;
+    /// A row of zeros is "no such node".
+    fn node(&self, index: NodeIndex) -> Option<&NodeRow>;
+    fn generation(&self, slot: Slot) -> Generation;
+
+    fn tunnel_mtu(&self, remote: &Address) -> Option<TunnelMtu>;
+    fn learn_tunnel_mtu(&self, remote: &Address, mtu: &TunnelMtu);
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentRow>;
+    fn remember_fragment(&self, key: &FragmentKey, row: &FragmentRow);
+
+    /// Asks the node's routing table; errors are the codes of `bpf_fib_lookup` (positive) or
+    /// negative errnos.
+    fn route(&self, source: &Address, destination: &Address) -> Result<Route, i32>;
+
+    fn count(&self, counter: Counter);
+    /// Counts a packet under a drop reason's number, or under 0 as forwarded.
+    fn count_packet(&self, reason: u8, direction: Direction, bytes: u32);
+
+    /// Asks the agent to collect garbage soon.
+    fn signal_garbage(&self);
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where does a packet for this address go from here?
+
+use crate::decision::{Decision, Outcome};
+use crate::run::Arrival;
+use crate::source::world;
+use crate::tables::Tables;
+use weir_abi::flow::Action;
+use weir_abi::observation::Hook;
+use weir_abi::{
+    Address, DatapathConfig, DropReason, EndpointId, Identity, IfIndex, MacAddress, NodeIndex,
+    ObservationPoint, endpoint, ipcache,
+};
+
+/// The next step of a packet's way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    pub action: Action,
+    pub egress: IfIndex,
+    /// Largest IP packet that fits, before encapsulation; 0: not limited.
+    pub mtu: u16,
+    pub source_mac: MacAddress,
+    pub destination_mac: MacAddress,
+    pub node: NodeIndex,
+    /// The address lies outside of the cluster.
+    pub to_world: bool,
+}
+
+impl Way {
+    const NOWHERE: Self = Self {
+        action: Action::Pass,
+        egress: IfIndex::NONE,
+        mtu: 0,
+        source_mac: MacAddress([0; 6]),
+        destination_mac: MacAddress([0; 6]),
+        node: NodeIndex::NONE,
+        to_world: false,
+    };
+
+    /// Whether the way depends on the node's routing table.
+    #[inline(always)]
+    pub const fn is_routed(&self) -> bool {
+        matches!(self.action, Action::ToDevice | Action::ToTunnel)
+    }
+}
+
+/// Finds the way, and notes who is at its end.
+#[inline(always)]
+pub fn towards<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    source: &Address,
+    destination: &Address,
+    decision: &mut Decision,
+) -> Result<Way, Outcome> {
+    if destination.is_multicast() {
+        return Err(match arrival.hook {
+            Hook::FromContainer => Outcome::drop(DropReason::MulticastHandled),
+            Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => Outcome::PASS,
+        });
+    }
+    if matches!(arrival.hook, Hook::ToNetdev) {
+        let row = tables.ipcache(destination);
+        decision.destination_identity = row.map_or(world(destination), |row| row.identity);
+        decision.observation = ObservationPoint::ToNetwork;
+        return Ok(Way {
+            egress: arrival.ifindex,
+            ..Way::NOWHERE
+        });
+    }
+    if let Some(row) = tables.endpoint(destination) {
+        decision.destination_identity = row.identity;
+        decision.destination_endpoint = row.id;
+        decision.observation = ObservationPoint::ToEndpoint;
+        if row.flags & endpoint::flags::READY == 0 {
+            return Err(Outcome::drop(DropReason::EndpointNotReady));
+        }
+        return Ok(Way {
+            action: Action::ToEndpoint,
+            egress: row.ifindex,
+            source_mac: MacAddress::GATEWAY,
+            destination_mac: row.mac,
+            ..Way::NOWHERE
+        });
+    }
+    let row = tables.ipcache(destination);
+    let identity = row.map_or(world(destination), |row| row.identity);
+    decision.destination_identity = identity;
+    if identity == Identity::HOST {
+        decision.destination_endpoint = EndpointId::HOST;
+        decision.observation = ObservationPoint::ToHost;
+        return Ok(to_host(tables, arrival));
+    }
+    if row.is_some_and(|row| row.flags & ipcache::flags::LOCAL_RANGE != 0) {
+        return Err(Outcome::drop(DropReason::StaleOrUnroutable));
+    }
+    if matches!(arrival.hook, Hook::FromNetdev) {
+        // The node may be a router for others; what came by the tunnel was meant for this node.
+        return Err(match arrival.tunnel_source {
+            Some(_) => Outcome::drop(DropReason::StaleOrUnroutable),
+            None => Outcome::PASS,
+        });
+    }
+    let node = row.map_or(NodeIndex::NONE, |row| row.node);
+    if node != NodeIndex::NONE {
+        return through_tunnel(tables, node, decision);
+    }
+    if matches!(arrival.hook, Hook::FromHost) {
+        // Nothing of the cluster that this node knows: the node's routing sent it here in error.
+        return Err(Outcome::drop(DropReason::StaleOrUnroutable));
+    }
+    if destination.is_link_local() {
+        return Err(Outcome::drop(DropReason::UnknownL3Target));
+    }
+    decision.observation = ObservationPoint::ToNetwork;
+    let route = match tables.route(source, destination) {
+        Ok(route) => route,
+        Err(code) => {
+            decision.extended = code;
+            return Err(Outcome::drop(DropReason::FibLookupFailed));
+        }
+    };
+    Ok(Way {
+        action: Action::ToDevice,
+        egress: route.egress,
+        mtu: route.mtu,
+        source_mac: route.source_mac,
+        destination_mac: route.destination_mac,
+        node: NodeIndex::NONE,
+        to_world: identity.is_world(),
+    })
+}
+
+/// To the node's own stack: packets from the underlay are on their way to it already, others go
+/// through `weir_host`.
+#[inline(always)]
+fn to_host<T: Tables>(tables: &T, arrival: &Arrival) -> Way {
+    let plain = matches!(arrival.hook, Hook::FromNetdev) && arrival.tunnel_source.is_none();
+    if plain || matches!(arrival.hook, Hook::FromHost) {
+        return Way {
+            egress: arrival.ifindex,
+            ..Way::NOWHERE
+        };
+    }
+    Way {
+        action: Action::ToHost,
+        egress: tables.config(|config| &config.host),
+        source_mac: MacAddress::GATEWAY,
+        destination_mac: MacAddress::HOST,
+        ..Way::NOWHERE
+    }
+}
+
+#[inline(always)]
+fn through_tunnel<T: Tables>(
+    tables: &T,
+    index: NodeIndex,
+    decision: &mut Decision,
+) -> Result<Way, Outcome> {
+    decision.observation = ObservationPoint::ToOverlay;
+    let Some(node) = tables.node(index) else {
+        return Err(Outcome::drop(DropReason::NoTunnelEndpoint));
+    };
+    if node.remote.0 == Address::UNSPECIFIED.0 {
+        return Err(Outcome::drop(DropReason::NoTunnelEndpoint));
+    }
+    let route = match tables.route(&node.local, &node.remote) {
+        Ok(route) => route,
+        Err(code) => {
+            decision.extended = code;
+            return Err(Outcome::drop(DropReason::FibLookupFailed));
+        }
+    };
+    let overhead = if node.remote.is_v4() {
+        DatapathConfig::TUNNEL_OVERHEAD_V4
+    } else {
+        DatapathConfig::TUNNEL_OVERHEAD_V6
+    };
+    let mut outer = if route.mtu == 0 {
+        tables.config(|config| &config.underlay_mtu)
+    } else {
+        route.mtu
+    };
+    if let Some(learned) = tables.tunnel_mtu(&node.remote)
+        && learned.expires > tables.now()
+        && learned.mtu < u32::from(outer)
+    {
+        outer = low_half(learned.mtu);
+    }
+    Ok(Way {
+        action: Action::ToTunnel,
+        egress: route.egress,
+        mtu: outer.saturating_sub(overhead),
+        source_mac: route.source_mac,
+        destination_mac: route.destination_mac,
+        node: index,
+        to_world: false,
+    })
+}
+
+#[inline(always)]
+const fn low_half(number: u32) -> u16 {
+    let [a, b, _, _] = number.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
