@@ -45,9 +45,9 @@ pub fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result
     mount_new("overlay", target, MsFlags::empty(), Some(&options))
 }
 
-/// Shows a file or directory at another place too.
+/// Shows a file, or a directory with what is mounted below it, at another place too.
 pub fn bind(source: &Path, target: &Path) -> Result<()> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|errno| {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(|errno| {
         Error::kernel("bind mount", format!("{} at {}", source.display(), target.display()), errno)
     })
 }

@@ -119,7 +119,7 @@ impl Namespace {
 
 /// Moves the calling thread into new namespaces. A new mount namespace is cut off from its parent at once.
 #[expect(clippy::disallowed_methods, reason = "this module is where namespaces are changed")]
-pub fn unshare(namespaces: &[Namespace]) -> Result<()> {
+pub fn enter_new(namespaces: &[Namespace]) -> Result<()> {
     nix::sched::unshare(flags(namespaces))
         .map_err(|errno| Error::kernel("make namespaces", format!("{namespaces:?}"), errno))?;
     if namespaces.contains(&Namespace::Mount) {

@@ -8,14 +8,14 @@ mod kernel {
 
     use weir_net::{
         Change, Family, LinkChange, MacAddress, NetNamespace, Netlink, Route, Veth, Watch,
-        netns::{Namespace, unshare},
+        netns::{Namespace, enter_new},
         sysctl,
     };
 
     /// A network namespace that lives as long as the handle.
     fn fresh_namespace() -> Option<NetNamespace> {
         let made = thread::spawn(|| {
-            unshare(&[Namespace::Network])?;
+            enter_new(&[Namespace::Network])?;
             NetNamespace::current()
         })
         .join()

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Creating, changing and deleting objects, and waiting until the cluster is as they say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::{
+    Say,
+    create::{start_pod, stop_pod},
+    expand::expand,
+    lab::{Lab, State},
+    node::AgentState,
+    pod::Pod,
+    store::{Store, Upsert},
+};
+use crate::{
+    config::Dataplane,
+    locked,
+    object::{Key, Object},
+    protocol::Response,
+};
+
+/// Pods that are started at the same time.
+const PARALLEL: usize = 8;
+
+impl Lab {
+    /// Creates or changes objects, starts the pods that follow, and waits (milliseconds) for all to be ready.
+    pub(crate) fn apply(
+        self: &Arc<Self>,
+        objects: Vec<Object>,
+        wait: Option<u64>,
+        say: Say<'_>,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let operation = locked(&self.operation);
+        {
+            let mut state = locked(&self.state);
+            for object in objects {
+                create_namespace(&mut state.store, object.namespace());
+                let key = object.key();
+                let word = match state.store.upsert(object) {
+                    Upsert::Created => "created",
+                    Upsert::Changed => "changed",
+                    Upsert::Unchanged => "unchanged",
+                };
+                say(Response::Progress(format!("{key} {word}")))?;
+            }
+        }
+        let starting = self.follow(say)?;
+        drop(operation);
+        self.wait(begin, wait, say)?;
+        starting
+    }
+
+    /// Deletes objects with what belongs to them.
+    pub(crate) fn delete(
+        self: &Arc<Self>,
+        objects: &[Object],
+        wait: Option<u64>,
+        say: Say<'_>,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let operation = locked(&self.operation);
+        let mut missing = Vec::new();
+        {
+            let mut state = locked(&self.state);
+            for object in objects {
+                let key = object.key();
+                if self.nodes.contains_key(&key.name) && key.kind == "Node" {
+                    bail!("{key} is part of the lab; `weir lab down` removes it");
+                }
+                if state.store.remove(&key).is_none() {
+                    missing.push(key.to_string());
+                    continue;
+                }
+                say(Response::Progress(format!("{key} deleted")))?;
+                for dependant in dependants(&state.store, &key) {
+                    state.store.remove(&dependant);
+                }
+            }
+        }
+        let stopping = self.follow(say)?;
+        drop(operation);
+        self.wait(begin, wait, say)?;
+        stopping?;
+        if missing.is_empty() { Ok(()) } else { bail!("not found: {}", missing.join(", ")) }
+    }
+
+    /// Makes the pods follow the objects. The outer result is about the caller's connection, the inner one about pods.
+    fn follow(self: &Arc<Self>, say: Say<'_>) -> Result<Result<()>> {
+        let (stop, start) = {
+            let mut state = locked(&self.state);
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            let expansion = expand(state.store.objects(), &names);
+            for key in &expansion.delete {
+                state.store.remove(key);
+            }
+            for pod in expansion.create {
+                state.store.upsert(pod);
+            }
+            let stop = outdated(&state);
+            for (key, _) in &stop {
+                state.pods.remove(key);
+            }
+            state.failures.clear();
+            let start = self.schedule(&mut state);
+            (stop, start)
+        };
+        let mut troubles = Vec::new();
+        // Stopped pods go before others take their addresses. The agents hear of both first, so that a new pod's
+        // labels are known when its endpoint is made.
+        self.publish()?;
+        self.in_parallel(stop, |lab, (key, pod)| stop_pod(lab, key, pod), |(key, _), error| {
+            troubles.push(format!("{key}: {error:#}"));
+        });
+        let count = start.len();
+        if count > 0 {
+            say(Response::Progress(format!("starting {count} pods")))?;
+        }
+        let mut failures = BTreeMap::new();
+        self.in_parallel(start, start_pod, |pod, error| {
+            failures.insert(pod.key(), format!("{error:#}"));
+        });
+        {
+            let mut state = locked(&self.state);
+            for (key, failure) in &failures {
+                troubles.push(format!("{key} cannot run: {failure}"));
+                let status = json!({"phase": "Pending", "message": failure, "conditions": [
+                    {"type": "Ready", "status": "False", "reason": "NotStarted", "message": failure},
+                ]});
+                state.store.change(key, |object| object["status"] = status);
+            }
+            // A pod may have been refused before it got a node.
+            for (key, failure) in &state.failures {
+                troubles.push(format!("{key} cannot run: {failure}"));
+            }
+            state.failures.extend(failures);
+        }
+        self.publish()?;
+        Ok(if troubles.is_empty() { Ok(()) } else { bail_all(&troubles) })
+    }
+
+    /// Gives every pod without one a node; returns the pods that have no sandbox.
+    fn schedule(&self, state: &mut State) -> Vec<Object> {
+        let mut load: BTreeMap<&str, usize> = self.nodes.keys().map(|name| (name.as_str(), 0)).collect();
+        let mut unassigned = Vec::new();
+        let mut start = Vec::new();
+        for pod in state.store.of_kind("Pod") {
+            let key = pod.key();
+            match pod.text("/spec/nodeName") {
+                Some(node) => match load.get_mut(node) {
+                    Some(count) => {
+                        *count += 1;
+                        if !state.pods.contains_key(&key) && !is_over(pod) {
+                            start.push(pod.clone());
+                        }
+                    }
+                    None => {
+                        state.failures.insert(key, format!("there is no node {node}"));
+                    }
+                },
+                None => unassigned.push(pod.clone()),
+            }
+        }
+        for mut pod in unassigned {
+            let selector = pod.get("/spec/nodeSelector").and_then(|selector| selector.as_object());
+            let fits = |node: &&str| {
+                let labels = state
+                    .store
+                    .get(&Key::new("Node", "", node))
+                    .map(Object::labels)
+                    .unwrap_or_default();
+                selector.is_none_or(|selector| {
+                    selector.iter().all(|(key, value)| {
+                        labels.get(key).map(String::as_str) == value.as_str()
+                    })
+                })
+            };
+            let emptiest = load.iter().filter(|(node, _)| fits(node)).min_by_key(|(_, count)| **count);
+            let Some(node) = emptiest.map(|(node, _)| *node) else {
+                state.failures.insert(pod.key(), "no node fits its nodeSelector".to_owned());
+                continue;
+            };
+            load.entry(node).and_modify(|count| *count += 1);
+            pod.value_mut()["spec"]["nodeName"] = json!(node);
+            state.store.change(&pod.key(), |object| object["spec"]["nodeName"] = json!(node));
+            start.push(pod);
+        }
+        start
+    }
+
+    fn publish(&self) -> Result<u64> {
+        let mut state = locked(&self.state);
+        let state = &mut *state;
+        state.publisher.publish(&mut state.store)
+    }
+
+    /// Works on many things with a few threads; errors are collected as they come.
+    fn in_parallel<T: Send + Sync>(
+        self: &Arc<Self>,
+        items: Vec<T>,
+        work: impl Fn(&Arc<Self>, &T) -> Result<()> + Sync,
+        mut failed: impl FnMut(&T, anyhow::Error),
+    ) {
+        let next = AtomicUsize::new(0);
+        let errors = std::sync::Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..PARALLEL.min(items.len()) {
+                scope.spawn(|| {
+                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = work(self, item) {
+                            locked(&errors).push((item, error));
+                        }
+                    }
+                });
+            }
+        });
+        for (item, error) in errors.into_inner().unwrap_or_default() {
+            failed(item, error);
+        }
+    }
+
+    /// Waits until every pod that can run is ready and every agent has realized what was published.
+    fn wait(&self, begin: Instant, wait: Option<u64>, say: Say<'_>) -> Result<()> {
+        let Some(wait) = wait else { return Ok(()) };
+        let deadline = begin + Duration::from_millis(wait);
+        let mut next_word = Instant::now() + Duration::from_secs(2);
+        loop {
+            let state = locked(&self.state);
+            let waiting: Vec<String> = state
+                .pods
+                .iter()
+                .filter(|(_, pod)| !pod.is_settled())
+                .map(|(key, pod)| format!("{key} is not ready ({})", pod.trouble()))
+                .collect();
+            if waiting.is_empty() {
+                break;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                bail!("not ready in time: {}", waiting.join("; "));
+            }
+            if now >= next_word {
+                say(Response::Progress(format!("waiting for {} pods", waiting.len())))?;
+                next_word = now + Duration::from_secs(2);
+            }
+            let pause = deadline.min(next_word).saturating_duration_since(now);
+            drop(self.changed.wait_timeout(state, pause));
+        }
+        let revision = self.publish()?;
+        if self.topology.dataplane == Dataplane::Weir {
+            for node in self.nodes.values().filter(|node| node.agent() != AgentState::Stopped) {
+                self.wait_agent(node, revision, deadline)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bail_all(troubles: &[String]) -> Result<()> {
+    bail!("{}", troubles.join("\n"))
+}
+
+/// Namespaces that objects are in exist, whether or not a manifest says so.
+fn create_namespace(store: &mut Store, name: &str) {
+    let key = Key::new("Namespace", "", name);
+    if name.is_empty() || store.get(&key).is_some() {
+        return;
+    }
+    let namespace = Object::new(json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "status": {"phase": "Active"},
+    }));
+    if let Ok(namespace) = namespace {
+        store.upsert(namespace);
+    }
+}
+
+/// What goes with an object: everything in a namespace, and the pods that the lab made from a controller.
+fn dependants(store: &Store, key: &Key) -> Vec<Key> {
+    store
+        .objects()
+        .values()
+        .filter(|object| {
+            if key.kind == "Namespace" {
+                return object.namespace() == key.name;
+            }
+            object.namespace() == key.namespace
+                && object.list("/metadata/ownerReferences").iter().any(|reference| {
+                    reference["kind"] == key.kind && reference["name"] == key.name
+                })
+        })
+        .map(Object::key)
+        .collect()
+}
+
+/// Running pods whose objects are gone or want other containers.
+fn outdated(state: &State) -> Vec<(Key, Pod)> {
+    let containers = |object: &Object| object.get("/spec/containers").cloned();
+    state
+        .pods
+        .iter()
+        .filter(|(key, pod)| match state.store.get(key) {
+            None => true,
+            Some(object) => {
+                let wanted = containers(object);
+                let running: BTreeSet<String> =
+                    pod.containers.iter().map(|container| container.spec.to_string()).collect();
+                let wanted: BTreeSet<String> = wanted
+                    .as_ref()
+                    .and_then(|list| list.as_array())
+                    .into_iter()
+                    .flatten()
+                    .map(ToString::to_string)
+                    .collect();
+                running != wanted
+            }
+        })
+        .map(|(key, pod)| (key.clone(), pod.clone()))
+        .collect()
+}
+
+/// Whether a pod from a dump has ended long ago.
+fn is_over(pod: &Object) -> bool {
+    matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bringing one pod up and taking it down: sandbox, network, containers.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::channel},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use weir_api::{
+    endpoint::{EndpointCreated, EndpointRequest},
+    path::ENDPOINTS,
+};
+
+use super::{
+    events,
+    handle::Sandbox,
+    kernel,
+    lab::Lab,
+    node::Node,
+    pod::{ContainerState, Pod, RestartPolicy, containers_of},
+    store::{new_uid, now},
+};
+use crate::{
+    config::Dataplane,
+    locked,
+    object::{Key, Object},
+    protocol::{Order, Process},
+    sandbox::{Kind, Specification},
+};
+
+const POD_INTERFACE: &str = "eth0";
+const ORDER_LIMIT: Duration = Duration::from_secs(10);
+const INIT_LIMIT: Duration = Duration::from_secs(600);
+
+/// Starts a pod that has a node. When it returns, the pod has its addresses and its containers are starting.
+pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
+    let key = object.key();
+    let node = lab.node(object.text("/spec/nodeName").unwrap_or_default())?;
+    let host_network = object.get("/spec/hostNetwork").is_some_and(|value| value == true);
+    let folder = lab.place.pod(&key.namespace, &key.name);
+    fs::create_dir_all(&folder)?;
+    let specification = specify(lab, &key, node, &folder, host_network)?;
+    let events = locked(&lab.events).clone();
+    let sandbox = Sandbox::start(&specification, &events)?;
+    let container_id = (new_uid() + &new_uid()).replace('-', "");
+    let addresses = if host_network {
+        Ok(node.own.addresses.clone())
+    } else {
+        connect(lab, node, &sandbox, object, &container_id)
+    };
+    let addresses = match addresses {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            if let Err(end) = sandbox.end() {
+                tracing::warn!(pod = %key, error = %end, "sandbox left behind");
+            }
+            return Err(error);
+        }
+    };
+    write_hosts(&folder, &key.name, &addresses)?;
+    let pod = Pod {
+        node: node.own.name.clone(),
+        sandbox,
+        container_id,
+        host_network,
+        addresses,
+        started: now(),
+        containers: containers_of(object),
+        restart_policy: RestartPolicy::of(object),
+    };
+    locked(&lab.state).pods.insert(key.clone(), pod.clone());
+    let inits: Vec<_> = object.list("/spec/initContainers").to_vec();
+    if inits.is_empty() {
+        return start_containers(lab, &key, &pod);
+    }
+    // Init containers may take their time; other pods do not wait for them.
+    let lab = Arc::clone(lab);
+    thread::Builder::new().name(format!("init {key}")).spawn(move || {
+        let started = run_inits(&lab, &key, &pod, &inits)
+            .and_then(|()| start_containers(&lab, &key, &pod));
+        if let Err(error) = started {
+            events::container_failed(&lab, &key, &format!("{error:#}"));
+        }
+    })?;
+    Ok(())
+}
+
+/// Takes a pod down. Does all it can before it complains.
+pub(crate) fn stop_pod(lab: &Lab, key: &Key, pod: &Pod) -> Result<()> {
+    let node = lab.node(&pod.node)?;
+    let disconnected = match (pod.host_network, lab.topology.dataplane) {
+        (true, _) => Ok(()),
+        (false, Dataplane::Weir) => node
+            .client()
+            .delete(&format!("{ENDPOINTS}/{}", pod.container_id))
+            .with_context(|| format!("cannot remove the endpoint of {key}")),
+        (false, Dataplane::KernelRouting | Dataplane::KernelVxlan) => {
+            locked(&node.pool).give_back(&key.to_string());
+            Ok(())
+        }
+    };
+    let ended = pod.sandbox.end();
+    fs::remove_dir_all(lab.place.pod(&key.namespace, &key.name)).ok();
+    disconnected.and(ended)
+}
+
+/// Starts one container, or the built-in server in its place.
+pub(crate) fn start_container(lab: &Lab, key: &Key, pod: &Pod, number: usize) -> Result<()> {
+    let container = pod.containers.get(number).context("no such container")?;
+    match container.argv() {
+        Some(argv) => {
+            let process = process_of(lab, key, pod, &format!("container {number}"), argv, &container.spec)?;
+            pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+        }
+        None => {
+            for (protocol, port) in container.ports() {
+                let served = pod.sandbox.call(Order::Serve { protocol, port }, ORDER_LIMIT);
+                match served {
+                    // A kernel without SCTP is no reason not to run the pod.
+                    Err(error) if protocol == crate::protocol::Protocol::Sctp => {
+                        tracing::warn!(pod = %key, port, error = format!("{error:#}"), "SCTP port not served");
+                    }
+                    served => drop(served?),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A process in a pod.
+pub(crate) fn process_of(
+    lab: &Lab,
+    key: &Key,
+    pod: &Pod,
+    name: &str,
+    argv: Vec<String>,
+    container: &serde_json::Value,
+) -> Result<Process> {
+    let folder = lab.place.pod(&key.namespace, &key.name);
+    let node = lab.node(&pod.node)?;
+    let (folder, mut environment) = if pod.host_network {
+        (node.pod_folder_inside(&folder), node.environment())
+    } else {
+        let commands = lab.place.commands().display().to_string();
+        (folder, super::environment(&key.name, &commands))
+    };
+    for variable in container["env"].as_array().into_iter().flatten() {
+        if let (Some(name), Some(value)) = (variable["name"].as_str(), variable["value"].as_str()) {
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(Process {
+        name: name.to_owned(),
+        argv,
+        environment,
+        directory: container["workingDir"].as_str().map(PathBuf::from),
+        log: folder.join("log"),
+    })
+}
+
+fn start_containers(lab: &Arc<Lab>, key: &Key, pod: &Pod) -> Result<()> {
+    for (number, container) in pod.containers.iter().enumerate() {
+        // Running comes first: the report of a container that ends at once must find it so.
+        events::set_container(lab, key, number, ContainerState::Running);
+        if let Err(error) = start_container(lab, key, pod, number) {
+            events::set_container(lab, key, number, ContainerState::Waiting(format!("{error:#}")));
+            return Err(error);
+        }
+        events::watch_readiness(lab, key, pod, number, container)?;
+    }
+    Ok(())
+}
+
+fn run_inits(lab: &Lab, key: &Key, pod: &Pod, inits: &[serde_json::Value]) -> Result<()> {
+    for (number, init) in inits.iter().enumerate() {
+        let words = |field: &str| -> Vec<String> {
+            serde_json::from_value(init[field].clone()).unwrap_or_default()
+        };
+        let argv = [words("command"), words("args")].concat();
+        // Without a command there is an image to run, which a lab has not.
+        if argv.is_empty() {
+            continue;
+        }
+        let name = format!("init {number}");
+        let (ended, end) = channel();
+        let place = (pod.sandbox.name().to_owned(), name.clone());
+        locked(&lab.ends).insert(place, ended);
+        let process = process_of(lab, key, pod, &name, argv, init)?;
+        pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+        let code = end.recv_timeout(INIT_LIMIT).context("an init container does not end")?;
+        ensure!(code == 0, "init container {number} ended with code {code}");
+    }
+    Ok(())
+}
+
+fn specify(
+    lab: &Lab,
+    key: &Key,
+    node: &Node,
+    folder: &Path,
+    host_network: bool,
+) -> Result<Specification> {
+    let files = ["hosts", "hostname", "resolv.conf"];
+    let cgroup = lab.place.cgroup()?.join(&node.own.name).join("pods");
+    let mut specification = Specification {
+        name: format!("{}/{}", key.namespace, key.name),
+        hostname: key.name.chars().take(63).collect(),
+        kind: Kind::HostPod(node.sandbox.pid()),
+        cgroup: cgroup.join(folder.file_name().unwrap_or_default()),
+        binds: Vec::new(),
+        scratch: folder.join("scratch"),
+    };
+    if host_network {
+        return Ok(specification);
+    }
+    specification.kind = Kind::Pod;
+    write_hosts(folder, &key.name, &[])?;
+    fs::write(folder.join("hostname"), format!("{}\n", specification.hostname))?;
+    fs::write(folder.join("resolv.conf"), resolver(lab, &key.namespace))?;
+    specification.binds =
+        files.map(|file| (folder.join(file), Path::new("/etc").join(file))).to_vec();
+    Ok(specification)
+}
+
+/// The cluster's DNS server has the tenth address of the first service range, as kubeadm has it.
+fn resolver(lab: &Lab, namespace: &str) -> String {
+    let domain = &lab.topology.cluster_domain;
+    let servers: String = lab
+        .topology
+        .service_cidrs
+        .iter()
+        .filter_map(|cidr| cidr.hosts().nth(9))
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
+    format!("search {namespace}.svc.{domain} svc.{domain} {domain}\n{servers}options ndots:5\n")
+}
+
+/// Written in place: the pod sees this very file.
+fn write_hosts(folder: &Path, name: &str, addresses: &[IpAddr]) -> Result<()> {
+    let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
+    for address in addresses {
+        text += &format!("{address} {name}\n");
+    }
+    Ok(fs::write(folder.join("hosts"), text)?)
+}
+
+/// Gives a pod its link and its addresses.
+fn connect(
+    lab: &Lab,
+    node: &Node,
+    sandbox: &Sandbox,
+    object: &Object,
+    container_id: &str,
+) -> Result<Vec<IpAddr>> {
+    let key = object.key();
+    let requested = requested_addresses(object, node);
+    if lab.topology.dataplane == Dataplane::Weir {
+        let request = EndpointRequest {
+            container_id: container_id.to_owned(),
+            netns: format!("/proc/{}/ns/net", sandbox.pid()),
+            interface: POD_INTERFACE.to_owned(),
+            namespace: key.namespace,
+            pod: key.name,
+            requested_addresses: requested,
+        };
+        let created: EndpointCreated = node.client().put(ENDPOINTS, &request)?;
+        return Ok(created.addresses);
+    }
+    let addresses =
+        locked(&node.pool).take(&node.own.pod_cidrs, &key.to_string(), &requested)?;
+    let interface = format!("weir{}", container_id.get(..8).unwrap_or_default());
+    let (host, pod) = (node.sandbox.network()?, sandbox.network()?);
+    let mtu = kernel::pod_mtu(&lab.topology, &node.own);
+    kernel::connect_pod(&host, &pod, &interface, &addresses, &node.own, mtu)
+        .inspect_err(|_| locked(&node.pool).give_back(&key.to_string()))?;
+    Ok(addresses)
+}
+
+/// The addresses that a pod brings along in its status, as far as they are its node's to give.
+fn requested_addresses(object: &Object, node: &Node) -> Vec<IpAddr> {
+    let listed = object.list("/status/podIPs").iter().filter_map(|entry| entry["ip"].as_str());
+    let mut texts: Vec<&str> = listed.collect();
+    if texts.is_empty() {
+        texts.extend(object.text("/status/podIP"));
+    }
+    texts
+        .into_iter()
+        .filter_map(|text| text.parse().ok())
+        .filter(|address| node.own.pod_cidrs.iter().any(|cidr| cidr.contains(address)))
+        .collect()
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens by itself: containers end and are started again, pods become ready and stop being so.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use weir_net::Family;
+
+use super::{
+    create::{process_of, start_container},
+    handle::Event,
+    lab::Lab,
+    node::AGENT,
+    pod::{Container, ContainerState, Pod},
+};
+use crate::{
+    locked,
+    object::Key,
+    protocol::{Order, Path, ProbeAnswer, Protocol},
+};
+
+const ORDER_LIMIT: Duration = Duration::from_secs(10);
+/// A container that keeps ending is started again after 100 ms, 200 ms and so on up to this.
+const BACKOFF_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at a container that is not ready yet. Kubernetes waits whole seconds; a lab need not.
+const UNREADY_PERIOD: Duration = Duration::from_millis(100);
+
+/// Handles what sandboxes report for as long as the lab lives.
+pub(crate) fn watch(lab: &Arc<Lab>, happened: Receiver<Event>) -> Result<()> {
+    let lab = Arc::downgrade(lab);
+    thread::Builder::new().name("events".to_owned()).spawn(move || {
+        for event in happened {
+            let Some(lab) = lab.upgrade() else { return };
+            handle(&lab, &event);
+        }
+    })?;
+    Ok(())
+}
+
+fn handle(lab: &Arc<Lab>, event: &Event) {
+    let place = (event.sandbox.clone(), event.process.clone());
+    if let Some(waiting) = locked(&lab.ends).remove(&place) {
+        // Whoever waited may have given up.
+        let _ = waiting.send(event.code);
+        return;
+    }
+    if let Some(node) = event.sandbox.strip_prefix("node:")
+        && let (Some(node), AGENT) = (lab.nodes.get(node), event.process.as_str())
+    {
+        tracing::info!(node = node.own.name, code = event.code, "the agent ended");
+        node.agent_ended(event.code);
+        lab.changed.notify_all();
+        return;
+    }
+    let number = event.process.strip_prefix("container ").and_then(|n| n.parse::<usize>().ok());
+    if let (Some((namespace, name)), Some(number)) = (event.sandbox.split_once('/'), number) {
+        container_ended(lab, &Key::new("Pod", namespace, name), number, event.code);
+    }
+}
+
+fn container_ended(lab: &Arc<Lab>, key: &Key, number: usize, code: i32) {
+    set_container(lab, key, number, ContainerState::Ended(code));
+    let pod = locked(&lab.state).pods.get(key).cloned();
+    let Some(pod) = pod.filter(|pod| pod.restart_policy.restarts(code)) else { return };
+    let restarts = pod.containers.get(number).map_or(0, |container| container.restarts);
+    let pause = Duration::from_millis(100).saturating_mul(1 << restarts.min(16)).min(BACKOFF_LIMIT);
+    let (lab, key) = (Arc::downgrade(lab), key.clone());
+    let spawned = thread::Builder::new().name(format!("restart {key}")).spawn(move || {
+        // Nobody wakes this thread, so this is the whole pause.
+        thread::park_timeout(pause);
+        let Some(lab) = lab.upgrade() else { return };
+        // The pod may be gone or replaced by now.
+        let current = locked(&lab.state).pods.get(&key).cloned();
+        let Some(current) = current.filter(|current| current.container_id == pod.container_id)
+        else {
+            return;
+        };
+        change(&lab, &key, |pod| {
+            if let Some(container) = pod.containers.get_mut(number) {
+                container.restarts += 1;
+                container.state = ContainerState::Running;
+                container.ready = container.spec["readinessProbe"].is_null();
+            }
+        });
+        if let Err(error) = start_container(&lab, &key, &current, number) {
+            set_container(&lab, &key, number, ContainerState::Waiting(format!("{error:#}")));
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread to restart a container");
+    }
+}
+
+/// Notes what a container does now. One that ends is not ready any more.
+pub(crate) fn set_container(lab: &Lab, key: &Key, number: usize, state: ContainerState) {
+    change(lab, key, |pod| {
+        if let Some(container) = pod.containers.get_mut(number) {
+            container.ready = match state {
+                ContainerState::Running => container.spec["readinessProbe"].is_null(),
+                ContainerState::Waiting(_) | ContainerState::Ended(_) => false,
+            };
+            container.state = state;
+        }
+    });
+}
+
+/// Notes that a pod cannot start its containers.
+pub(crate) fn container_failed(lab: &Lab, key: &Key, reason: &str) {
+    change(lab, key, |pod| {
+        for container in &mut pod.containers {
+            container.state = ContainerState::Waiting(reason.to_owned());
+        }
+    });
+}
+
+fn change(lab: &Lab, key: &Key, change: impl FnOnce(&mut Pod)) {
+    let mut state = locked(&lab.state);
+    let state = &mut *state;
+    let Some(pod) = state.pods.get_mut(key) else { return };
+    change(pod);
+    if let Some(node) = lab.nodes.get(&pod.node) {
+        let old = state.store.get(key).and_then(|object| object.get("/status")).cloned();
+        let status = pod.status(&node.own, old.as_ref());
+        state.store.change(key, |object| object["status"] = status);
+    }
+    // While an operation runs, it publishes once for all its pods.
+    if lab.operation.try_lock().is_ok()
+        && let Err(error) = state.publisher.publish(&mut state.store)
+    {
+        tracing::error!(error = format!("{error:#}"), "objects not published");
+    }
+    lab.changed.notify_all();
+}
+
+/// Looks at a container's readiness again and again, if it has a probe, until its pod is gone.
+pub(crate) fn watch_readiness(
+    lab: &Arc<Lab>,
+    key: &Key,
+    pod: &Pod,
+    number: usize,
+    container: &Container,
+) -> Result<()> {
+    if container.spec["readinessProbe"].is_null() {
+        return Ok(());
+    }
+    let (lab, key) = (Arc::downgrade(lab), key.clone());
+    let (pod, container) = (pod.clone(), container.clone());
+    thread::Builder::new().name(format!("readiness {key}")).spawn(move || {
+        let probe = &container.spec["readinessProbe"];
+        let seconds = |field: &str, default: u64| {
+            Duration::from_secs(probe[field].as_u64().unwrap_or(default))
+        };
+        thread::park_timeout(seconds("initialDelaySeconds", 0));
+        while let Some(ready) = look(&lab, &key, &pod, number, &container, seconds("timeoutSeconds", 1)) {
+            let period = if ready { seconds("periodSeconds", 10) } else { UNREADY_PERIOD };
+            thread::park_timeout(period.min(Duration::from_secs(1)));
+        }
+    })?;
+    Ok(())
+}
+
+/// One look; none when there is nothing to look at any more.
+fn look(
+    lab: &Weak<Lab>,
+    key: &Key,
+    pod: &Pod,
+    number: usize,
+    container: &Container,
+    limit: Duration,
+) -> Option<bool> {
+    let lab = lab.upgrade()?;
+    let current = locked(&lab.state).pods.get(key).cloned()?;
+    if current.container_id != pod.container_id {
+        return None;
+    }
+    let known = current.containers.get(number)?;
+    if known.state != ContainerState::Running {
+        return Some(false);
+    }
+    let ready = probe(&lab, key, pod, number, container, limit).is_ok();
+    if ready != known.ready {
+        change(&lab, key, |pod| {
+            if let Some(container) = pod.containers.get_mut(number)
+                && container.state == ContainerState::Running
+            {
+                container.ready = ready;
+            }
+        });
+    }
+    Some(ready)
+}
+
+/// Probes come from the pod's node, as the kubelet's do.
+fn probe(
+    lab: &Lab,
+    key: &Key,
+    pod: &Pod,
+    number: usize,
+    container: &Container,
+    limit: Duration,
+) -> Result<()> {
+    let node = lab.node(&pod.node)?;
+    let probe = &container.spec["readinessProbe"];
+    let timeout_ms = u64::try_from(limit.as_millis())?;
+    let path = |port: &Value| -> Result<Path> {
+        let port = container.port(port).context("no such port")?;
+        let address = pod.address(Family::V4).or(pod.address(Family::V6)).context("no address")?;
+        Ok(Path {
+            destination: SocketAddr::new(address, port),
+            source: None,
+            source_port: None,
+            timeout_ms,
+        })
+    };
+    if let Some(get) = probe.get("httpGet") {
+        let order = Order::Fetch {
+            path: path(&get["port"])?,
+            page: get["path"].as_str().unwrap_or("/").to_owned(),
+            host: key.name.clone(),
+        };
+        node.sandbox.call(order, limit + ORDER_LIMIT)?;
+    } else if let Some(socket) = probe.get("tcpSocket") {
+        let path = path(&socket["port"])?;
+        let order = Order::Probe { path, protocol: Protocol::Tcp, size: None };
+        let answer: ProbeAnswer =
+            serde_json::from_value(node.sandbox.call(order, limit + ORDER_LIMIT)?)?;
+        // A connection is enough; what answers need not be the built-in server.
+        if !answer.allowed && answer.latency_us == 0 {
+            bail!("no connection");
+        }
+        anyhow::ensure!(
+            answer.allowed || answer.error.is_some_and(|error| error.contains("echo server")),
+            "no connection"
+        );
+    } else if let Some(exec) = probe.get("exec") {
+        let argv: Vec<String> = serde_json::from_value(exec["command"].clone())?;
+        let name = format!("probe {number}");
+        let (ended, end) = channel();
+        locked(&lab.ends).insert((pod.sandbox.name().to_owned(), name.clone()), ended);
+        let process = process_of(lab, key, pod, &name, argv, &container.spec)?;
+        pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+        let code = end.recv_timeout(limit).context("the command takes too long")?;
+        anyhow::ensure!(code == 0, "the command ended with code {code}");
+    }
+    Ok(())
+}

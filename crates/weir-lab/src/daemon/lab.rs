@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A lab that is up: its hosts, its objects, its pods.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Condvar, Mutex,
+        mpsc::{Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{
+    Say, events,
+    handle::{Event, Sandbox},
+    kernel,
+    node::{AgentState, Node},
+    pod::Pod,
+    store::{Publisher, Store},
+    underlay,
+};
+use crate::{
+    args::parse_address,
+    config::{Dataplane, External, Topology},
+    locked,
+    object::{Key, Object, kind_of_word},
+    place::Place,
+    protocol::{AgentAction, Location, Order, Protocol, Response},
+    sandbox::{Kind, Specification},
+};
+
+/// The port that hosts outside the cluster answer on.
+const EXTERNAL_PORT: u16 = 80;
+/// How often an agent is asked how far it is.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+/// A host outside the cluster.
+#[derive(Debug)]
+pub(crate) struct ExternalHost {
+    pub(crate) own: External,
+    pub(crate) sandbox: Arc<Sandbox>,
+}
+
+/// What changes while a lab is up.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) publisher: Publisher,
+    pub(crate) pods: BTreeMap<Key, Pod>,
+    /// Pods that could not be started, with the reason.
+    pub(crate) failures: BTreeMap<Key, String>,
+}
+
+/// A lab.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    pub(crate) place: Place,
+    pub(crate) topology: Topology,
+    /// Lives as long as this does.
+    #[expect(dead_code, reason = "held, not used: its namespace ends with it")]
+    pub(crate) underlay: Arc<Sandbox>,
+    pub(crate) nodes: BTreeMap<String, Node>,
+    pub(crate) externals: Vec<ExternalHost>,
+    pub(crate) state: Mutex<State>,
+    /// Told whenever a pod's readiness may have changed.
+    pub(crate) changed: Condvar,
+    /// Held by the operation that changes objects.
+    pub(crate) operation: Mutex<()>,
+    pub(crate) events: Mutex<Sender<Event>>,
+    /// Those who wait for the end of a process: (sandbox, process).
+    pub(crate) ends: Mutex<BTreeMap<(String, String), Sender<i32>>>,
+}
+
+impl Lab {
+    /// Builds hosts and links and starts agents; returns when they answer.
+    pub(crate) fn build(place: &Place, topology: Topology, say: Say<'_>) -> Result<Arc<Self>> {
+        let (events, happened) = channel();
+        let mut publisher = Publisher::new(place.objects())?;
+        let host = |name: &str, hostname: &str| Specification {
+            name: name.to_owned(),
+            hostname: hostname.to_owned(),
+            kind: Kind::Host,
+            cgroup: place.cgroup().unwrap_or_default().join(name.replace(':', "-")),
+            binds: Vec::new(),
+            scratch: place.folder().join("scratch"),
+        };
+        let underlay = Sandbox::start(&host("underlay", "underlay"), &events)?;
+        let wires = underlay.network()?;
+        underlay::build(&wires, &topology)?;
+
+        let (mut nodes, mut externals) = (BTreeMap::new(), Vec::new());
+        thread::scope(|scope| -> Result<()> {
+            let starting: Vec<_> = topology
+                .nodes
+                .iter()
+                .enumerate()
+                .map(|(number, own)| {
+                    let (events, wires, topology) = (events.clone(), &wires, &topology);
+                    scope.spawn(move || -> Result<Node> {
+                        let node = Node::start(place, own, &events)?;
+                        let network = node.sandbox.network()?;
+                        underlay::join_node(wires, &network, number, own, topology)?;
+                        if topology.dataplane != Dataplane::Weir {
+                            kernel::prepare_node(&network, own, topology)?;
+                        }
+                        Ok(node)
+                    })
+                })
+                .collect();
+            for (number, own) in topology.externals.iter().enumerate() {
+                let name = format!("external:{}", own.name);
+                let sandbox = Sandbox::start(&host(&name, &own.name), &events)?;
+                underlay::join_external(&wires, &sandbox.network()?, number, own, &topology)?;
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let order = Order::Serve { protocol, port: EXTERNAL_PORT };
+                    sandbox.call(order, Duration::from_secs(5))?;
+                }
+                externals.push(ExternalHost { own: own.clone(), sandbox });
+            }
+            for thread in starting {
+                let node = thread.join().ok().context("starting a node panicked")??;
+                nodes.insert(node.own.name.clone(), node);
+            }
+            Ok(())
+        })?;
+        say(Response::Progress(format!("{} nodes are built", nodes.len())))?;
+
+        let mut store = Store::default();
+        for node in nodes.values() {
+            store.upsert(node.object()?);
+        }
+        publisher.publish(&mut store)?;
+        let lab = Arc::new(Self {
+            place: place.clone(),
+            topology,
+            underlay,
+            nodes,
+            externals,
+            state: Mutex::new(State {
+                store,
+                publisher,
+                pods: BTreeMap::new(),
+                failures: BTreeMap::new(),
+            }),
+            changed: Condvar::new(),
+            operation: Mutex::new(()),
+            events: Mutex::new(events),
+            ends: Mutex::default(),
+        });
+        events::watch(&lab, happened)?;
+        if lab.topology.dataplane == Dataplane::Weir {
+            for node in lab.nodes.values() {
+                node.start_agent()?;
+            }
+            let deadline = Instant::now() + AGENT_LIMIT;
+            for node in lab.nodes.values() {
+                lab.wait_agent(node, 0, deadline)?;
+            }
+            say(Response::Progress("agents are running".to_owned()))?;
+        }
+        Ok(lab)
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.get(name).with_context(|| {
+            let names: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
+            format!("there is no node {name} (nodes: {})", names.join(", "))
+        })
+    }
+
+    pub(crate) fn external(&self, name: &str) -> Result<&ExternalHost> {
+        let found = self.externals.iter().find(|external| external.own.name == name);
+        found.with_context(|| format!("there is no external host {name}"))
+    }
+
+    /// The host that probes call `world`.
+    pub(crate) fn world(&self) -> Result<&ExternalHost> {
+        self.externals.first().context("this lab has no host outside the cluster")
+    }
+
+    /// Waits until an agent has realized a revision.
+    pub(crate) fn wait_agent(&self, node: &Node, revision: u64, deadline: Instant) -> Result<()> {
+        loop {
+            if node.agent() == AgentState::Stopped {
+                return Ok(());
+            }
+            let realized = node.realized()?;
+            if realized.is_some_and(|realized| realized >= revision) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let name = &node.own.name;
+                match realized {
+                    Some(realized) => bail!(
+                        "the agent of {name} has realized revision {realized} of {revision} only"
+                    ),
+                    None => bail!("the agent of {name} does not answer"),
+                }
+            }
+            thread::park_timeout(ASK_AGAIN);
+        }
+    }
+
+    /// Starts or stops a node's agent.
+    pub(crate) fn agent(&self, name: &str, action: AgentAction, say: Say<'_>) -> Result<()> {
+        ensure!(self.topology.dataplane == Dataplane::Weir, "this lab runs without agents");
+        let node = self.node(name)?;
+        if action != AgentAction::Start {
+            node.stop_agent(action.signal())?;
+            say(Response::Progress(format!("the agent of {name} is stopped")))?;
+        }
+        if action != AgentAction::Stop {
+            node.start_agent()?;
+            let revision = locked(&self.state).publisher.revision();
+            self.wait_agent(node, revision, Instant::now() + AGENT_LIMIT)?;
+            say(Response::Progress(format!("the agent of {name} is running")))?;
+        }
+        Ok(())
+    }
+
+    /// Answers with every object of a kind that fits.
+    pub(crate) fn get(
+        &self,
+        word: &str,
+        namespace: Option<&str>,
+        name: Option<&str>,
+        say: Say<'_>,
+    ) -> Result<()> {
+        let kind = kind_of_word(word);
+        let found: Vec<Object> = locked(&self.state)
+            .store
+            .objects()
+            .values()
+            .filter(|object| {
+                let same_kind = object.kind().eq_ignore_ascii_case(&kind)
+                    || format!("{}s", object.kind()).eq_ignore_ascii_case(&kind);
+                let own = object.namespace();
+                same_kind
+                    && name.is_none_or(|name| object.name() == name)
+                    && (own.is_empty() || namespace.is_none_or(|namespace| own == namespace))
+            })
+            .cloned()
+            .collect();
+        if let (Some(name), true) = (name, found.is_empty()) {
+            bail!("{kind} {name} not found");
+        }
+        for object in found {
+            say(Response::Answer(object.value().clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Finds the namespaces behind a reference: `NS/POD`, `node:NAME`, `external:NAME`, `world`.
+    pub(crate) fn locate(&self, reference: &str) -> Result<Location> {
+        let of = |sandbox: &Sandbox, own_pid_namespace, environment| Location {
+            pid: sandbox.pid(),
+            cgroup: sandbox.cgroup().to_path_buf(),
+            own_pid_namespace,
+            environment,
+        };
+        let commands = self.place.commands().display().to_string();
+        if let Some(name) = reference.strip_prefix("node:") {
+            let node = self.node(name)?;
+            return Ok(of(&node.sandbox, false, node.environment()));
+        }
+        if reference == "world" || reference.starts_with("external:") {
+            let host = match reference.strip_prefix("external:") {
+                Some(name) => self.external(name)?,
+                None => self.world()?,
+            };
+            return Ok(of(&host.sandbox, false, super::environment(&host.own.name, &commands)));
+        }
+        let key = pod_key(reference)?;
+        let pod = self.pod(&key)?;
+        let environment = match pod.host_network {
+            true => self.node(&pod.node)?.environment(),
+            false => super::environment(&key.name, &commands),
+        };
+        Ok(of(&pod.sandbox, true, environment))
+    }
+
+    /// A running pod.
+    pub(crate) fn pod(&self, key: &Key) -> Result<Pod> {
+        let state = locked(&self.state);
+        if let Some(pod) = state.pods.get(key) {
+            return Ok(pod.clone());
+        }
+        match state.failures.get(key) {
+            Some(failure) => bail!("{key} does not run: {failure}"),
+            None => bail!("there is no {key}"),
+        }
+    }
+}
+
+/// Reads `NAMESPACE/POD`.
+pub(crate) fn pod_key(reference: &str) -> Result<Key> {
+    match reference.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(Key::new("Pod", namespace, name))
+        }
+        _ if parse_address(reference).is_some() => {
+            bail!("an address is not enough here; name the pod as NAMESPACE/POD")
+        }
+        _ => bail!("`{reference}` is not NAMESPACE/POD"),
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cluster's objects, and the folder that agents read them from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::object::{Key, Object};
+
+/// All objects of a lab. Knows which files of the agents' folder are out of date.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    objects: BTreeMap<Key, Object>,
+    version: u64,
+    /// Kinds and namespaces with changes that are not published.
+    dirty: BTreeSet<(String, String)>,
+}
+
+/// What an upsert did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upsert {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+impl Store {
+    /// Creates or changes an object. What only a server knows (uid, creation time, a status that the new version
+    /// leaves out) is carried over.
+    pub(crate) fn upsert(&mut self, mut object: Object) -> Upsert {
+        let key = object.key();
+        let old = self.objects.get(&key);
+        let kept = |pointer: &str| old.and_then(|old| old.get(pointer)).cloned();
+        let uid = object.get("/metadata/uid").cloned().or_else(|| kept("/metadata/uid"));
+        let time = object
+            .get("/metadata/creationTimestamp")
+            .cloned()
+            .or_else(|| kept("/metadata/creationTimestamp"));
+        let status = object.get("/status").cloned().or_else(|| kept("/status"));
+        let version = kept("/metadata/resourceVersion");
+        let node = object.get("/spec/nodeName").cloned().or_else(|| kept("/spec/nodeName"));
+        let is_pod = key.kind == "Pod";
+        let value = object.value_mut();
+        value["metadata"]["uid"] = uid.unwrap_or_else(|| json!(new_uid()));
+        value["metadata"]["creationTimestamp"] = time.unwrap_or_else(|| json!(now()));
+        if let Some(version) = version {
+            value["metadata"]["resourceVersion"] = version;
+        }
+        if let Some(status) = status {
+            value["status"] = status;
+        }
+        if let Some(node) = node.filter(|_| is_pod) {
+            value["spec"]["nodeName"] = node;
+        }
+        if old == Some(&object) {
+            return Upsert::Unchanged;
+        }
+        let upsert = if old.is_some() { Upsert::Changed } else { Upsert::Created };
+        self.put(object);
+        upsert
+    }
+
+    /// Changes an object in place; nothing happens when it is not there or stays the same.
+    pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut serde_json::Value)) {
+        if let Some(object) = self.objects.get(key) {
+            let mut changed = object.clone();
+            change(changed.value_mut());
+            if changed != *object {
+                self.put(changed);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Object> {
+        let object = self.objects.remove(key)?;
+        self.mark(key);
+        Some(object)
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    pub(crate) fn objects(&self) -> &BTreeMap<Key, Object> {
+        &self.objects
+    }
+
+    pub(crate) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Object> {
+        self.objects.values().filter(move |object| object.kind() == kind)
+    }
+
+    fn put(&mut self, mut object: Object) {
+        self.version += 1;
+        object.value_mut()["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let key = object.key();
+        self.mark(&key);
+        self.objects.insert(key, object);
+    }
+
+    fn mark(&mut self, key: &Key) {
+        self.dirty.insert((key.kind.clone(), key.namespace.clone()));
+    }
+}
+
+/// Writes the objects where agents find them: one file for each kind and namespace, then the file `revision`.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    folder: PathBuf,
+    revision: u64,
+}
+
+impl Publisher {
+    pub(crate) fn new(folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let mut publisher = Self { folder, revision: 0 };
+        publisher.write_revision()?;
+        Ok(publisher)
+    }
+
+    /// The number of the last change set that was published.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Publishes what has changed since the last time and returns the number of the change set.
+    pub(crate) fn publish(&mut self, store: &mut Store) -> Result<u64> {
+        let dirty = std::mem::take(&mut store.dirty);
+        if dirty.is_empty() {
+            return Ok(self.revision);
+        }
+        for (kind, namespace) in dirty {
+            let mut text = String::new();
+            for (key, object) in &store.objects {
+                if key.kind == kind && key.namespace == namespace {
+                    text += "---\n";
+                    text += &object.to_yaml()?;
+                }
+            }
+            let file = match namespace.as_str() {
+                "" => format!("{kind}.yaml"),
+                namespace => format!("{kind}.{namespace}.yaml"),
+            };
+            if text.is_empty() {
+                fs::remove_file(self.folder.join(file)).ok();
+            } else {
+                replace_file(&self.folder.join(file), &text)?;
+            }
+        }
+        self.revision += 1;
+        self.write_revision()?;
+        Ok(self.revision)
+    }
+
+    fn write_revision(&mut self) -> Result<()> {
+        replace_file(&self.folder.join("revision"), &format!("{}\n", self.revision))
+    }
+}
+
+/// Puts a whole new file in the place of an old one; a reader sees the one or the other.
+fn replace_file(path: &Path, text: &str) -> Result<()> {
+    // A name that ends in no extension an agent reads.
+    let new = path.with_extension("new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The time as Kubernetes writes it.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A random id in the form of a UUID.
+pub(crate) fn new_uid() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map_or_else(|_| String::new(), |uuid| uuid.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Object {
+        Object::parse_all(text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn only_changes_count_and_only_changed_files_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut publisher = Publisher::new(folder.path().to_path_buf()).unwrap();
+        let mut store = Store::default();
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {x: 1}";
+        assert_eq!(store.upsert(object(text)), Upsert::Created);
+        assert_eq!(publisher.publish(&mut store).unwrap(), 1);
+        assert_eq!(store.upsert(object(text)), Upsert::Unchanged);
+        assert_eq!(publisher.publish(&mut store).unwrap(), 1);
+        assert_eq!(store.upsert(object(&text.replace('1', "2"))), Upsert::Changed);
+        assert_eq!(publisher.publish(&mut store).unwrap(), 2);
+        let written = fs::read_to_string(folder.path().join("Pod.default.yaml")).unwrap();
+        assert_eq!(Object::parse_all(&written).unwrap().len(), 1);
+        assert_eq!(fs::read_to_string(folder.path().join("revision")).unwrap(), "2\n");
+        store.remove(&Key::new("Pod", "default", "a")).unwrap();
+        assert_eq!(publisher.publish(&mut store).unwrap(), 3);
+        assert!(!folder.path().join("Pod.default.yaml").exists());
+    }
+
+    #[test]
+    fn a_status_survives_a_manifest_without_one() {
+        let mut store = Store::default();
+        store.upsert(object(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nstatus: {podIP: 10.0.0.1}",
+        ));
+        store.upsert(object("apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {b: c}}"));
+        let pod = store.get(&Key::new("Pod", "default", "a")).unwrap();
+        assert_eq!(pod.text("/status/podIP"), Some("10.0.0.1"));
+    }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `weir lab` alone, without the other commands of `weir`: what the lab's own tests run.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "weir-lab")]
+enum Command {
+    /// Play a cluster on this machine.
+    #[command(subcommand_required = true)]
+    Lab(weir_lab::Args),
+}
+
+fn main() -> ExitCode {
+    let Command::Lab(args) = Command::parse();
+    weir_lab::run(args).unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sockets as the sandbox needs them; the only place of the crate that speaks to libc.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use nix::sys::socket::{
+    Backlog, SockaddrStorage, bind, connect, listen, setsockopt, sockopt,
+};
+
+use crate::protocol::{Outcome, Path, Protocol};
+
+/// A non-blocking socket. nix has no name for ICMP and SCTP.
+pub(crate) fn open(ipv6: bool, protocol: Protocol) -> io::Result<OwnedFd> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+        Protocol::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        Protocol::Sctp => (libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+        Protocol::Icmp if ipv6 => (libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6),
+        Protocol::Icmp => (libc::SOCK_DGRAM, libc::IPPROTO_ICMP),
+    };
+    // SAFETY: socket takes three integers and no pointer.
+    let fd =
+        unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, number) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A socket that answers on a port at every address of both families.
+pub(crate) fn open_server(protocol: Protocol, port: u16) -> io::Result<OwnedFd> {
+    let (socket, any) = match open(true, protocol) {
+        Ok(socket) => {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+            (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        }
+        // A machine without IPv6.
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            (open(false, protocol)?, IpAddr::from([0, 0, 0, 0]))
+        }
+        Err(error) => return Err(error),
+    };
+    if protocol != Protocol::Udp {
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+    if protocol != Protocol::Udp {
+        listen(&socket, Backlog::new(4096)?)?;
+    }
+    Ok(socket)
+}
+
+/// A socket bound to the source of a path and about to be connected to its destination.
+pub(crate) fn open_client(protocol: Protocol, path: &Path) -> io::Result<OwnedFd> {
+    let ipv6 = path.destination.is_ipv6();
+    let socket = open(ipv6, protocol)?;
+    if path.source.is_some() || path.source_port.is_some() {
+        if path.source_port.is_some() {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        } else if protocol != Protocol::Icmp {
+            // Leaves the choice of a port to connect, which knows the whole four-tuple.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        }
+        let any = || match ipv6 {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => IpAddr::from([0, 0, 0, 0]),
+        };
+        let source = SocketAddr::new(path.source.unwrap_or_else(any), path.source_port.unwrap_or(0));
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+    }
+    if protocol == Protocol::Udp || protocol == Protocol::Icmp {
+        receive_errors(&socket, ipv6)?;
+    }
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(path.destination)) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Turns a connecting stream socket into a stream once it is connected.
+pub(crate) async fn connected(socket: OwnedFd) -> io::Result<tokio::net::TcpStream> {
+    let stream = tokio::net::TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
+}
+
+/// Asks for ICMP errors that the kernel would otherwise keep to itself on datagram sockets.
+fn receive_errors(socket: &OwnedFd, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+    }
+    Ok(())
+}
+
+/// A datagram socket for tokio; ICMP sockets are datagram sockets too.
+pub(crate) fn datagram(socket: OwnedFd) -> io::Result<tokio::net::UdpSocket> {
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// The outcome that an error of a socket stands for.
+pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Outcome::Refused,
+        Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES | libc::ENOPROTOOPT) => {
+            Outcome::Unreachable
+        }
+        Some(libc::ETIMEDOUT) => Outcome::Timeout,
+        Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Outcome::Reset,
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => Outcome::Reset,
+        _ => Outcome::Error,
+    }
+}
