@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
 use weir_api::{
     endpoint::{EndpointCreated, EndpointRequest},
     path::ENDPOINTS,
@@ -235,10 +236,18 @@ fn resolver(lab: &Lab, namespace: &str) -> String {
         .topology
         .service_cidrs
         .iter()
-        .filter_map(|cidr| cidr.hosts().nth(9))
+        .filter_map(|cidr| tenth(*cidr))
         .map(|server| format!("nameserver {server}\n"))
         .collect();
     format!("search {namespace}.svc.{domain} svc.{domain} {domain}\n{servers}options ndots:5\n")
+}
+
+fn tenth(cidr: IpNet) -> Option<IpAddr> {
+    let address = match cidr.network() {
+        IpAddr::V4(base) => IpAddr::V4((u32::from(base) + 10).into()),
+        IpAddr::V6(base) => IpAddr::V6((u128::from(base) + 10).into()),
+    };
+    cidr.contains(&address).then_some(address)
 }
 
 /// Written in place: the pod sees this very file.

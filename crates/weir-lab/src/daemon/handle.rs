@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -64,6 +67,7 @@ impl Sandbox {
             fs::create_dir_all(&specification.cgroup)?;
             let (ours, theirs) = UnixStream::pair()?;
             let mut child = command("/proc/self/exe")
+                .arg0("weir")
                 .args(["lab", "sandbox", &serde_json::to_string(specification)?])
                 .stdin(OwnedFd::from(theirs))
                 .spawn()?;

@@ -81,7 +81,7 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
                 return Ok(Side::Parent);
             }
             prepare_network()?;
-            mount::sysfs(Path::new("/sys"))?;
+            show_own_sys()?;
             mount::proc(Path::new("/proc"))?;
         }
         Kind::HostPod(node) => {
@@ -96,7 +96,7 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
             enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts, Namespace::Cgroup])?;
             report(control, &Report::Pid(std::process::id()))?;
             prepare_network()?;
-            mount::sysfs(Path::new("/sys"))?;
+            show_own_sys()?;
             mount::bpffs(Path::new("/sys/fs/bpf"))?;
             // Below a cgroup namespace this shows the node's own part only, so that a program attached to its root
             // sees the processes of this node and no others.
@@ -106,7 +106,7 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
             enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts])?;
             report(control, &Report::Pid(std::process::id()))?;
             prepare_network()?;
-            mount::sysfs(Path::new("/sys"))?;
+            show_own_sys()?;
         }
     }
     if !matches!(specification.kind, Kind::HostPod(_)) {
@@ -129,6 +129,13 @@ fn fork_into_pid_namespace(control: &UnixStream) -> Result<Side> {
         }
         ForkResult::Child => Ok(Side::Sandbox),
     }
+}
+
+/// Takes the machine's `/sys` away with all that is mounted below it, and shows the one of the own network.
+fn show_own_sys() -> Result<()> {
+    let sys = Path::new("/sys");
+    mount::unmount(sys)?;
+    Ok(mount::sysfs(sys)?)
 }
 
 fn prepare_network() -> Result<()> {
