@@ -51,6 +51,10 @@ fn cargo(toolchain: &Toolchain) -> Command {
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
         "-Ctarget-cpu=v3".to_owned(),
+        // Copies of addresses and headers as wide loads instead of byte by byte: every architecture that Weir runs
+        // on allows unaligned access to packets and map values.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
     ];
     let mut command = toolchain.compiler.cargo();
     command

@@ -10,7 +10,7 @@ use super::report::{Figure, Target};
 use crate::process::{cargo, display, root_command, run_step};
 use crate::{output, workspace};
 
-/// The example of `weir-datapath` that loads the object and runs packets through it. It prints a line of JSON for each
+/// The example of `weir-tests` that loads the object and runs packets through it. It prints a line of JSON for each
 /// case: program, case, family, ns.
 const EXAMPLE: &str = "packet_cost";
 

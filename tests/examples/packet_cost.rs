@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Measures what a packet costs in the loaded programs, for `cargo xtask bench packets`. Needs root; works in
+//! namespaces of its own and leaves nothing behind. Prints a line of JSON for each case.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use etherparse::PacketBuilder;
+use weir_abi::endpoint::flags::READY;
+use weir_abi::{Address, DatapathConfig, EndpointId, EndpointRow, Identity, IfIndex, MacAddress};
+use weir_datapath::{Datapath, Hook, Loader, MapSizes, PinRoot, Program, TestRun, per_packet};
+use weir_net::mount;
+use weir_net::netns::{Namespace, enter_new};
+use weir_net::{LinkChange, Netlink};
+use weir_tests::mutate::Numbers;
+
+/// The loopback interface, which stands for every pod's link: a test run redirects nowhere.
+const LINK: u32 = 1;
+/// A packet loses one hop with each run in a row, so that many fit.
+const IN_A_ROW: u32 = 200;
+const ROUNDS: usize = 500;
+/// Connections, each two entries, for the table that does not fit into the caches.
+const CONNECTIONS: usize = 250_000;
+const CLIENTS: u16 = 8;
+const REDIRECT: i32 = 7;
+
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
+fn main() -> Result<()> {
+    enter_new(&[Namespace::Network, Namespace::Mount]).context("namespaces need root")?;
+    mount::bpffs(Path::new("/sys/fs/bpf"))?;
+    let mut netlink = Netlink::open()?;
+    let link = netlink.require_link("lo")?.index;
+    netlink.change_link(link, &LinkChange::up())?;
+
+    for family in [Family::V4, Family::V6] {
+        let root = PinRoot::new(Path::new("/sys/fs/bpf").join(family.name()));
+        let sizes = MapSizes::from_config(&BTreeMap::from([("flows".to_owned(), 600_000)]))?;
+        let datapath = Loader::new(root)
+            .with_sizes(sizes)
+            .load(&DatapathConfig::DEFAULT)?;
+        add_pods(&datapath, family)?;
+        measure(&datapath, family)?;
+    }
+    Ok(())
+}
+
+fn add_pods(datapath: &Datapath, family: Family) -> Result<()> {
+    for (pod, id) in (0..=CLIENTS).zip(1..) {
+        let row = EndpointRow {
+            ifindex: IfIndex(LINK),
+            identity: Identity::FIRST_POD,
+            id: EndpointId(id),
+            flags: READY,
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            ..EndpointRow::default()
+        };
+        datapath.maps.endpoints.upsert(&family.pod(pod), &row)?;
+    }
+    Ok(())
+}
+
+fn measure(datapath: &Datapath, family: Family) -> Result<()> {
+    let program = datapath.programs.get(Hook::FromContainer);
+    let syn = family.frame(1, 40_000, true);
+    let packet = family.frame(1, 40_000, false);
+    let first = TestRun::new(&syn).device(IfIndex(LINK)).run(program)?;
+    ensure!(
+        first.verdict == REDIRECT,
+        "the first packet is not forwarded (verdict {})",
+        first.verdict
+    );
+
+    let hot = TestRun::new(&packet).device(IfIndex(LINK));
+    report(
+        "established",
+        family,
+        per_packet(program, &vec![hot.clone(); ROUNDS], IN_A_ROW)?,
+    );
+    // What the measurement of a single run costs by itself shows in the difference of these two.
+    report(
+        "established, single runs",
+        family,
+        per_packet(program, &vec![hot; ROUNDS * 20], 1)?,
+    );
+
+    let flows = flows();
+    report("new", family, single_runs(program, family, &flows, true)?);
+    let entries = datapath.maps.flows.count()?;
+    ensure!(
+        entries >= 2 * CONNECTIONS,
+        "only {entries} entries are in the flow table"
+    );
+    let shuffled = shuffled(flows);
+    report(
+        "established-500k",
+        family,
+        single_runs(program, family, &shuffled, false)?,
+    );
+    Ok(())
+}
+
+fn report(case: &str, family: Family, nanoseconds: f64) {
+    let line = serde_json::json!({
+        "program": "from_container", "case": case, "family": family.number(), "ns": nanoseconds,
+    });
+    anstream::println!("{line}");
+}
+
+/// (client, source port) of every connection.
+fn flows() -> Vec<(u16, u16)> {
+    (1..=CLIENTS)
+        .flat_map(|client| (1024..u16::MAX).map(move |port| (client, port)))
+        .take(CONNECTIONS)
+        .collect()
+}
+
+fn shuffled(mut flows: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
+    let mut numbers = Numbers::new(7);
+    for at in (1..flows.len()).rev() {
+        flows.swap(at, numbers.below(at + 1));
+    }
+    flows
+}
+
+/// Mean of one packet for each flow.
+fn single_runs(program: &Program, family: Family, flows: &[(u16, u16)], syn: bool) -> Result<f64> {
+    let mut total = 0.0;
+    for chunk in flows.chunks(1000) {
+        let frames: Vec<Vec<u8>> = chunk
+            .iter()
+            .map(|&(client, port)| family.frame(client, port, syn))
+            .collect();
+        let runs: Vec<TestRun<'_>> = frames
+            .iter()
+            .map(|frame| TestRun::new(frame).device(IfIndex(LINK)))
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "a thousand at a time")]
+        let length = chunk.len() as f64;
+        total += per_packet(program, &runs, 1)? * length;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok(total / flows.len() as f64)
+}
+
+impl Family {
+    fn number(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        }
+    }
+
+    /// Pod 0 is the server.
+    fn pod(self, pod: u16) -> Address {
+        let [high, low] = pod.to_be_bytes();
+        match self {
+            Self::V4 => Address::from_v4([10, 244, high, low]),
+            Self::V6 => Address([0xfd, 0, 2, 0x44, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, high, low]),
+        }
+    }
+
+    /// A TCP packet from a client to the server.
+    fn frame(self, client: u16, port: u16, syn: bool) -> Vec<u8> {
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], MacAddress::GATEWAY.0);
+        let (from, to) = (self.pod(client), self.pod(0));
+        let ip = match self {
+            Self::V4 => ethernet.ipv4(from.v4_octets(), to.v4_octets(), 255),
+            Self::V6 => ethernet.ipv6(from.0, to.0, 255),
+        };
+        let tcp = ip.tcp(port, 80, 1, 64_240);
+        let tcp = if syn { tcp.syn() } else { tcp.ack(1) };
+        let mut frame = Vec::new();
+        tcp.write(&mut frame, &[])
+            .expect("a vector takes every byte");
+        frame
+    }
+}
