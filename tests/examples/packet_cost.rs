@@ -93,7 +93,7 @@ fn measure(datapath: &Datapath, family: Family) -> Result<()> {
     report("new", family, single_runs(program, family, &flows, true)?);
     let entries = datapath.maps.flows.count()?;
     ensure!(
-        entries >= 2 * CONNECTIONS,
+        entries >= 2 * u64::try_from(CONNECTIONS)?,
         "only {entries} entries are in the flow table"
     );
     let shuffled = shuffled(flows);
