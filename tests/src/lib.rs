@@ -9,3 +9,4 @@ pub mod api;
 pub mod mutate;
 pub mod packet;
 pub mod seeds;
+pub mod verdict;

@@ -5,6 +5,8 @@ use etherparse::{
     EtherType, Icmpv4Type, Icmpv6Type, IpFragOffset, IpNumber, Ipv6FragmentHeader, PacketBuilder,
 };
 
+use weir_abi::Address;
+
 const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const GATEWAY: [u8; 6] = weir_abi::MacAddress::GATEWAY.0;
 const V4: [[u8; 4]; 2] = [[10, 244, 1, 5], [10, 244, 2, 7]];
@@ -12,6 +14,22 @@ const V6: [[u8; 16]; 2] = [
     [0xfd, 0, 2, 0x44, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5],
     [0xfd, 0, 2, 0x44, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7],
 ];
+
+/// Hosts outside the cluster.
+const WORLD_V4: [u8; 4] = [203, 0, 113, 10];
+const WORLD_V6: [u8; 16] = [
+    0x20, 1, 0x0d, 0xb8, 1, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+/// The addresses in the frames: the near pod's of both families, then the far pod's.
+pub fn pods() -> [Address; 4] {
+    [
+        Address::from_v4(V4[0]),
+        Address(V6[0]),
+        Address::from_v4(V4[1]),
+        Address(V6[1]),
+    ]
+}
 
 /// The bytes of a frame that etherparse builds.
 macro_rules! built {
@@ -28,6 +46,8 @@ macro_rules! built {
 pub fn frames() -> Vec<Vec<u8>> {
     let v4 = || PacketBuilder::ethernet2(NEAR, GATEWAY).ipv4(V4[0], V4[1], 64);
     let v6 = || PacketBuilder::ethernet2(NEAR, GATEWAY).ipv6(V6[0], V6[1], 64);
+    let out_v4 = || PacketBuilder::ethernet2(NEAR, GATEWAY).ipv4(V4[0], WORLD_V4, 64);
+    let out_v6 = || PacketBuilder::ethernet2(NEAR, GATEWAY).ipv6(V6[0], WORLD_V6, 64);
     let payload = [0x42; 40];
     // An error about a flow carries the start of another packet.
     let v4_error = Icmpv4Type::Unknown {
@@ -66,6 +86,12 @@ pub fn frames() -> Vec<Vec<u8>> {
         built!(v6().icmpv6(v6_error), &v6_start()),
         built!(v6().udp(50000, 8472), &vxlan),
         built!(v6().icmpv6(solicitation), &target),
+        built!(out_v4().tcp(40000, 443, 1, 64240).syn(), &[]),
+        built!(out_v4().udp(40000, 53), &payload),
+        built!(out_v4().icmpv4_echo_request(1, 1), &payload),
+        built!(out_v6().tcp(40000, 443, 1, 64240).syn(), &[]),
+        built!(out_v6().udp(40000, 53), &payload),
+        built!(out_v6().icmpv6_echo_request(1, 1), &payload),
         arp(),
         ipv4_fragment(),
         ipv6_fragment(),

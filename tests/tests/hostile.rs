@@ -2,16 +2,14 @@
 //! A short, fixed run of bad input through every check; the fuzz targets do the same for hours.
 
 use weir_tests::mutate::{Numbers, mutate};
-use weir_tests::{api, packet, seeds};
+use weir_tests::{api, packet, seeds, verdict};
 
-/// Spoiled copies of each good input.
-const COPIES: usize = 2000;
-
-fn feed(good: &[Vec<u8>], check: impl Fn(&[u8])) {
+/// Checks each good input and that many spoiled copies of it.
+fn feed(good: &[Vec<u8>], copies: usize, check: impl Fn(&[u8])) {
     let mut numbers = Numbers::new(1);
     for bytes in good {
         check(bytes);
-        for _ in 0..COPIES {
+        for _ in 0..copies {
             check(&mutate(bytes, &mut numbers));
         }
     }
@@ -19,7 +17,7 @@ fn feed(good: &[Vec<u8>], check: impl Fn(&[u8])) {
 
 #[test]
 fn frames_are_read_without_harm() {
-    feed(&seeds::frames(), packet::check);
+    feed(&seeds::frames(), 2000, packet::check);
 }
 
 #[test]
@@ -33,5 +31,10 @@ fn frames_cut_off_at_every_byte_are_read_without_harm() {
 
 #[test]
 fn documents_on_the_socket_are_understood_or_refused() {
-    feed(&seeds::documents(), api::check);
+    feed(&seeds::documents(), 2000, api::check);
+}
+
+#[test]
+fn frames_are_decided_without_harm_at_every_hook() {
+    feed(&seeds::frames(), 500, verdict::check);
 }

@@ -27,8 +27,8 @@ pub(crate) struct Args {
     down: bool,
 }
 
-/// An address of the second node's pods that no pod has: what a client meets that remembers a pod which is gone.
-const GONE: &str = "10.244.2.250";
+/// An address of the first node's pods that no pod has: what a client meets that remembers a pod which is gone.
+const GONE: &str = "10.244.1.250";
 
 /// How long the monitor may take to start and to show a packet.
 const PATIENCE: Duration = Duration::from_secs(10);
