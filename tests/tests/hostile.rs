@@ -4,12 +4,19 @@
 use weir_tests::mutate::{Numbers, mutate};
 use weir_tests::{api, packet, seeds, verdict};
 
+/// Makes the run longer: so many times the usual number of copies.
+const LONGER: &str = "WEIR_HOSTILE_FACTOR";
+
 /// Checks each good input and that many spoiled copies of it.
 fn feed(good: &[Vec<u8>], copies: usize, check: impl Fn(&[u8])) {
-    let mut numbers = Numbers::new(1);
+    let factor: usize = std::env::var(LONGER)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
+    let mut numbers = Numbers::new(factor.try_into().unwrap_or(1));
     for bytes in good {
         check(bytes);
-        for _ in 0..copies {
+        for _ in 0..copies * factor {
             check(&mutate(bytes, &mut numbers));
         }
     }
