@@ -217,7 +217,10 @@ pub(crate) struct TransferArgs {
 
 impl TransferArgs {
     pub(crate) fn transfer(&self) -> Transfer {
-        Transfer { send: self.send, receive: self.receive }
+        Transfer {
+            send: self.send,
+            receive: self.receive,
+        }
     }
 }
 
@@ -298,7 +301,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// An address given where a reference is expected.
 pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
-    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    text.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -311,7 +317,7 @@ mod tests {
             ("250ms", Some(Duration::from_millis(250))),
             ("1s", Some(Duration::from_secs(1))),
             ("1.5s", Some(Duration::from_millis(1500))),
-            ("2m", Some(Duration::from_secs(120))),
+            ("2m", Some(Duration::from_mins(2))),
             ("3", Some(Duration::from_secs(3))),
             ("-1s", None),
             ("1d", None),

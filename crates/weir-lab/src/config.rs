@@ -15,9 +15,7 @@ use weir_net::Family;
 use crate::object::{Object, is_dns_label, is_dns_name};
 
 /// What forwards the pods' packets.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Dataplane {
     /// Weir's agents.
@@ -102,7 +100,10 @@ impl Node {
 
 /// The first address of a family.
 pub(crate) fn address_of(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
-    addresses.iter().copied().find(|address| Family::of(*address) == family)
+    addresses
+        .iter()
+        .copied()
+        .find(|address| Family::of(*address) == family)
 }
 
 impl LabConfig {
@@ -118,13 +119,23 @@ impl LabConfig {
     pub(crate) fn resolve(&self, count: Option<usize>, nodes: &[&Object]) -> Result<Topology> {
         let configured = if nodes.is_empty() {
             let mut configured = self.nodes.clone();
-            let wanted = count.unwrap_or(if configured.is_empty() { 2 } else { configured.len() });
+            let wanted = count.unwrap_or(if configured.is_empty() {
+                2
+            } else {
+                configured.len()
+            });
             ensure!(wanted >= 1, "a lab needs at least one node");
-            ensure!(wanted <= 200, "{wanted} nodes are more than a lab can hold (200)");
+            ensure!(
+                wanted <= 200,
+                "{wanted} nodes are more than a lab can hold (200)"
+            );
             configured.resize_with(wanted, NodeConfig::default);
             configured
         } else {
-            nodes.iter().map(|node| from_object(node)).collect::<Result<_>>()?
+            nodes
+                .iter()
+                .map(|node| from_object(node))
+                .collect::<Result<_>>()?
         };
         let topology = Topology {
             nodes: configured
@@ -137,7 +148,10 @@ impl LabConfig {
                 .service_cidrs
                 .clone()
                 .unwrap_or_else(|| vec![v4(10, 96, 0, 0, 16), v6([0xfd00, 0x96, 0, 0], 112)]),
-            cluster_domain: self.cluster_domain.clone().unwrap_or("cluster.local".to_owned()),
+            cluster_domain: self
+                .cluster_domain
+                .clone()
+                .unwrap_or("cluster.local".to_owned()),
             underlay_mtu: self.underlay_mtu.unwrap_or(1500),
             dataplane: self.dataplane,
         };
@@ -161,7 +175,10 @@ impl LabConfig {
                 ]
             }),
             pod_cidrs: node.pod_cidrs.clone().unwrap_or_else(|| {
-                vec![v4(10, 244, number, 0, 24), v6([0xfd00, 0x244, index, 0], 64)]
+                vec![
+                    v4(10, 244, number, 0, 24),
+                    v6([0xfd00, 0x244, index, 0], 64),
+                ]
             }),
             labels: node.labels.clone(),
             agent,
@@ -195,11 +212,15 @@ impl Topology {
         let mut ranges: Vec<(IpNet, &str)> = Vec::new();
         for node in &self.nodes {
             let name = node.name.as_str();
-            ensure!(is_dns_name(name), "`{name}` is not a node name (a DNS name in lower case)");
+            ensure!(
+                is_dns_name(name),
+                "`{name}` is not a node name (a DNS name in lower case)"
+            );
             ensure!(names.insert(name), "two nodes are named {name}");
             ensure!(!node.addresses.is_empty(), "node {name} has no address");
             for cidr in &node.pod_cidrs {
-                if let Some((other, owner)) = ranges.iter().find(|(other, _)| overlap(cidr, other)) {
+                if let Some((other, owner)) = ranges.iter().find(|(other, _)| overlap(cidr, other))
+                {
                     bail!("pod CIDR {cidr} of node {name} overlaps {other} of node {owner}");
                 }
                 ranges.push((*cidr, name));
@@ -208,18 +229,29 @@ impl Topology {
         let mut outside = BTreeSet::new();
         for external in &self.externals {
             let name = external.name.as_str();
-            ensure!(is_dns_label(name), "`{name}` is not a name for an external host");
+            ensure!(
+                is_dns_label(name),
+                "`{name}` is not a name for an external host"
+            );
             ensure!(outside.insert(name), "two external hosts are named {name}");
-            ensure!(!external.addresses.is_empty(), "external host {name} has no address");
+            ensure!(
+                !external.addresses.is_empty(),
+                "external host {name} has no address"
+            );
         }
         let hosts = self.nodes.iter().map(|node| (&node.name, &node.addresses));
-        let hosts = hosts.chain(self.externals.iter().map(|host| (&host.name, &host.addresses)));
+        let hosts = hosts.chain(
+            self.externals
+                .iter()
+                .map(|host| (&host.name, &host.addresses)),
+        );
         for (name, own) in hosts {
             for address in own {
                 if let Some(other) = addresses.insert(*address, name) {
                     bail!("address {address} belongs to both {other} and {name}");
                 }
-                if let Some((cidr, owner)) = ranges.iter().find(|(cidr, _)| cidr.contains(address)) {
+                if let Some((cidr, owner)) = ranges.iter().find(|(cidr, _)| cidr.contains(address))
+                {
                     bail!("address {address} of {name} is inside pod CIDR {cidr} of node {owner}");
                 }
             }
@@ -240,15 +272,27 @@ fn from_object(node: &Object) -> Result<NodeConfig> {
     for entry in node.list("/status/addresses") {
         if entry["type"] == "InternalIP" {
             let text = entry["address"].as_str().unwrap_or_default();
-            addresses.push(text.parse().with_context(|| format!("address `{text}` of node {name}"))?);
+            addresses.push(
+                text.parse()
+                    .with_context(|| format!("address `{text}` of node {name}"))?,
+            );
         }
     }
     let mut pod_cidrs = Vec::new();
-    let single = node.text("/spec/podCIDR").map(|cidr| Value::from(cidr.to_owned()));
+    let single = node
+        .text("/spec/podCIDR")
+        .map(|cidr| Value::from(cidr.to_owned()));
     let list = node.list("/spec/podCIDRs");
-    for cidr in if list.is_empty() { single.as_slice() } else { list } {
+    for cidr in if list.is_empty() {
+        single.as_slice()
+    } else {
+        list
+    } {
         let text = cidr.as_str().unwrap_or_default();
-        pod_cidrs.push(text.parse().with_context(|| format!("pod CIDR `{text}` of node {name}"))?);
+        pod_cidrs.push(
+            text.parse()
+                .with_context(|| format!("pod CIDR `{text}` of node {name}"))?,
+        );
     }
     Ok(NodeConfig {
         name: Some(name),
@@ -312,7 +356,10 @@ mod tests {
             ]
         );
         assert_eq!(topology.externals.first().unwrap().name, "world");
-        assert_eq!(topology.nodes.first().unwrap().agent["mapSizes"]["flows"], 65536);
+        assert_eq!(
+            topology.nodes.first().unwrap().agent["mapSizes"]["flows"],
+            65536
+        );
     }
 
     #[test]
@@ -346,8 +393,14 @@ dataplane: kernel-vxlan
         check_error("nodes: [{nam: n1}]", "nam");
         check_error("nodes: [{name: N1}]", "not a node name");
         check_error("nodes: [{name: a}, {name: a}]", "two nodes are named a");
-        check_error("nodes: [{podCIDRs: [10.1.0.0/16]}, {podCIDRs: [10.1.2.0/24]}]", "overlaps");
-        check_error("nodes: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.1]}]", "belongs to both");
+        check_error(
+            "nodes: [{podCIDRs: [10.1.0.0/16]}, {podCIDRs: [10.1.2.0/24]}]",
+            "overlaps",
+        );
+        check_error(
+            "nodes: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.1]}]",
+            "belongs to both",
+        );
         check_error("nodes: [{addresses: [10.244.1.7]}]", "inside pod CIDR");
         check_error("underlayMTU: 500", "underlayMTU");
         check_error("nodes: [{addresses: [10.0.0]}]", "addresses");
@@ -361,11 +414,17 @@ dataplane: kernel-vxlan
              status: {addresses: [{type: Hostname, address: gke-1}, {type: InternalIP, address: 10.128.0.3}]}",
         )
         .unwrap();
-        let topology =
-            LabConfig::default().resolve(None, &object.iter().collect::<Vec<_>>()).unwrap();
-        let [node] = topology.nodes.as_slice() else { panic!("one node") };
+        let topology = LabConfig::default()
+            .resolve(None, &object.iter().collect::<Vec<_>>())
+            .unwrap();
+        let [node] = topology.nodes.as_slice() else {
+            panic!("one node")
+        };
         assert_eq!(node.name, "gke-1");
-        assert_eq!(format!("{:?} {:?}", node.addresses, node.pod_cidrs), "[10.128.0.3] [10.8.1.0/24]");
+        assert_eq!(
+            format!("{:?} {:?}", node.addresses, node.pod_cidrs),
+            "[10.128.0.3] [10.8.1.0/24]"
+        );
         assert_eq!(node.labels["zone"], "a");
     }
 }

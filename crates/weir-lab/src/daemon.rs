@@ -47,8 +47,14 @@ pub(crate) type Say<'a> = &'a (dyn Fn(Response) -> Result<()> + Sync);
 pub(crate) fn run(place: &Place) -> Result<ExitCode> {
     nix::unistd::setsid().ok();
     nix::sys::prctl::set_child_subreaper(true)?;
-    let log = fs::OpenOptions::new().create(true).append(true).open(place.daemon_log())?;
-    tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(log)).init();
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(place.daemon_log())?;
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(Mutex::new(log))
+        .init();
     let cgroup = place.cgroup()?.join("daemon");
     fs::create_dir_all(&cgroup)?;
     weir_net::cgroup::join(&cgroup)?;
@@ -65,20 +71,22 @@ pub(crate) fn run(place: &Place) -> Result<ExitCode> {
     let lab: Arc<Mutex<Option<Arc<Lab>>>> = Arc::default();
     let (stop, stopped) = channel::<()>();
     let place = place.clone();
-    thread::Builder::new().name("accept".to_owned()).spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (lab, place, stop) = (Arc::clone(&lab), place.clone(), stop.clone());
-            let name = "caller".to_owned();
-            let spawned = thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = attend(&stream, &lab, &place, &stop) {
-                    tracing::info!(%error, "a caller went away");
+    thread::Builder::new()
+        .name("accept".to_owned())
+        .spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (lab, place, stop) = (Arc::clone(&lab), place.clone(), stop.clone());
+                let name = "caller".to_owned();
+                let spawned = thread::Builder::new().name(name).spawn(move || {
+                    if let Err(error) = attend(&stream, &lab, &place, &stop) {
+                        tracing::info!(%error, "a caller went away");
+                    }
+                });
+                if let Err(error) = spawned {
+                    tracing::error!(%error, "no thread for a caller");
                 }
-            });
-            if let Err(error) = spawned {
-                tracing::error!(%error, "no thread for a caller");
             }
-        }
-    })?;
+        })?;
     // Whoever takes the lab down ends this process with its cgroup.
     stopped.recv().ok();
     Ok(ExitCode::SUCCESS)
@@ -114,7 +122,12 @@ fn work(
     say: Say<'_>,
 ) -> Result<()> {
     let answer = |value: Result<Value>| say(Response::Answer(value?));
-    if let Request::Up { topology, objects, wait } = request {
+    if let Request::Up {
+        topology,
+        objects,
+        wait,
+    } = request
+    {
         let lab = {
             let mut slot = locked(slot);
             if slot.is_some() {
@@ -133,10 +146,12 @@ fn work(
     match request {
         Request::Apply { objects, wait } => lab.apply(objects, wait, say),
         Request::Delete { objects, wait } => lab.delete(&objects, wait, say),
-        Request::Get { kind, namespace, name } => {
-            lab.get(&kind, namespace.as_deref(), name.as_deref(), say)
-        }
-        Request::Probe { requests } => probe::probe_all(&lab, requests, say),
+        Request::Get {
+            kind,
+            namespace,
+            name,
+        } => lab.get(&kind, namespace.as_deref(), name.as_deref(), say),
+        Request::Probe { requests } => probe::probe_all(&lab, &requests, say),
         Request::Transfer { request, transfer } => {
             answer(probe::transfer(&lab, &request, transfer))
         }

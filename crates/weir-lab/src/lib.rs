@@ -32,7 +32,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The crate's only way to start processes.
-#[expect(clippy::disallowed_methods, reason = "starting workloads and agents is what a lab does")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "starting workloads and agents is what a lab does"
+)]
 fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }

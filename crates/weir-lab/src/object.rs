@@ -17,7 +17,11 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(kind: &str, namespace: &str, name: &str) -> Self {
-        Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -41,17 +45,32 @@ impl Object {
     pub(crate) fn new(mut value: Value) -> Result<Self> {
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         ensure!(!kind.is_empty(), "an object has no kind");
-        ensure!(value["apiVersion"].is_string(), "a {kind} has no apiVersion");
-        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        ensure!(
+            value["apiVersion"].is_string(),
+            "a {kind} has no apiVersion"
+        );
+        let name = value["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         ensure!(!name.is_empty(), "a {kind} has no metadata.name");
-        ensure!(name.len() <= 253, "the name of {kind} {name} is longer than 253 characters");
+        ensure!(
+            name.len() <= 253,
+            "the name of {kind} {name} is longer than 253 characters"
+        );
         ensure!(
             is_dns_name(&name) || kind.contains("Role"),
             "the name of {kind} `{name}` is not a DNS name in lower case"
         );
         if is_namespaced(&kind) {
-            let namespace = value["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-            ensure!(is_dns_label(&namespace), "`{namespace}` is not the name of a namespace");
+            let namespace = value["metadata"]["namespace"]
+                .as_str()
+                .unwrap_or("default")
+                .to_owned();
+            ensure!(
+                is_dns_label(&namespace),
+                "`{namespace}` is not the name of a namespace"
+            );
             value["metadata"]["namespace"] = namespace.into();
         } else if let Some(metadata) = value["metadata"].as_object_mut() {
             metadata.remove("namespace");
@@ -105,7 +124,9 @@ impl Object {
     }
 
     pub(crate) fn list(&self, pointer: &str) -> &[Value] {
-        self.get(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.get(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn value(&self) -> &Value {
@@ -128,7 +149,11 @@ fn collect(document: Value, objects: &mut Vec<Object>) -> Result<()> {
         Value::Null => Ok(()),
         Value::Object(mut list) if kind.ends_with("List") && list.contains_key("items") => {
             // Items of a typed list (PodList) leave their kind out.
-            let item_kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
+            let item_kind = list["kind"]
+                .as_str()
+                .unwrap_or_default()
+                .trim_end_matches("List")
+                .to_owned();
             let version = list.get("apiVersion").cloned().unwrap_or_default();
             let Some(Value::Array(items)) = list.remove("items") else {
                 bail!("the items of a list are not a list");
@@ -142,7 +167,11 @@ fn collect(document: Value, objects: &mut Vec<Object>) -> Result<()> {
             }
             Ok(())
         }
-        document => {
+        document @ (Value::Object(_)
+        | Value::Array(_)
+        | Value::String(_)
+        | Value::Number(_)
+        | Value::Bool(_)) => {
             objects.push(Object::new(document)?);
             Ok(())
         }
@@ -175,7 +204,10 @@ fn is_namespaced(kind: &str) -> bool {
             | "ValidatingWebhookConfiguration"
     ) || kind.starts_with("Cluster")
         || kind.starts_with("CiliumClusterwide")
-        || matches!(kind, "CiliumNode" | "CiliumIdentity" | "CiliumLoadBalancerIPPool"))
+        || matches!(
+            kind,
+            "CiliumNode" | "CiliumIdentity" | "CiliumLoadBalancerIPPool"
+        ))
 }
 
 /// The kind behind any of the words that kubectl takes for it.
@@ -211,7 +243,12 @@ pub(crate) fn kind_of_word(word: &str) -> String {
         ("configmap", "ConfigMap"),
         ("networkpolicy", "NetworkPolicy"),
     ];
-    let find = |word: &str| known.iter().find(|(name, _)| *name == word).map(|(_, kind)| *kind);
+    let find = |word: &str| {
+        known
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, kind)| *kind)
+    };
     find(&lower)
         .or_else(|| lower.strip_suffix('s').and_then(find))
         .map_or_else(|| word.to_owned(), ToOwned::to_owned)
@@ -236,7 +273,11 @@ mod tests {
     use super::*;
 
     fn keys(text: &str) -> Vec<String> {
-        Object::parse_all(text).unwrap().iter().map(|object| object.key().to_string()).collect()
+        Object::parse_all(text)
+            .unwrap()
+            .iter()
+            .map(|object| object.key().to_string())
+            .collect()
     }
 
     fn check_error(text: &str, expected: &str) {
@@ -247,11 +288,15 @@ mod tests {
     #[test]
     fn documents_and_lists_are_taken_apart() {
         assert_eq!(
-            keys("---\n# nothing\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, namespace: x}\n"),
+            keys(
+                "---\n# nothing\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, namespace: x}\n"
+            ),
             ["Pod default/a", "Node n1"]
         );
         assert_eq!(
-            keys("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}"),
+            keys(
+                "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}"
+            ),
             ["Pod shop/a", "Namespace shop"]
         );
         assert_eq!(
@@ -266,9 +311,18 @@ mod tests {
         check_error("apiVersion: v1\nkind: Pod\n", "metadata.name");
         check_error("apiVersion: v1\nmetadata: {name: a}\n", "no kind");
         check_error("kind: Pod\nmetadata: {name: a}\n", "apiVersion");
-        check_error("apiVersion: v1\nkind: Pod\nmetadata: {name: A_b}\n", "not a DNS name");
-        check_error("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: a.b}\n", "namespace");
-        let long = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\n", "a".repeat(300));
+        check_error(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: A_b}\n",
+            "not a DNS name",
+        );
+        check_error(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: a.b}\n",
+            "namespace",
+        );
+        let long = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\n",
+            "a".repeat(300)
+        );
         check_error(&long, "longer than 253");
         check_error("kind: [", "");
     }

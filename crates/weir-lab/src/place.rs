@@ -33,14 +33,22 @@ impl Place {
             is_dns_label(name) && name.len() <= 32,
             "`{name}` is not the name of a lab (at most 32 lower-case letters, digits and dashes)"
         );
-        Ok(Self { name: name.to_owned(), folder: root().join(name) })
+        Ok(Self {
+            name: name.to_owned(),
+            folder: root().join(name),
+        })
     }
 
     /// Every lab that has left a folder or a cgroup on this machine.
     pub(crate) fn all() -> Result<Vec<Self>> {
         let mut names: Vec<String> = entries(&root())?;
         let cgroups = entries(&weir_net::cgroup::mount_point()?)?;
-        names.extend(cgroups.iter().filter_map(|name| name.strip_prefix(CGROUP_PREFIX)).map(ToOwned::to_owned));
+        names.extend(
+            cgroups
+                .iter()
+                .filter_map(|name| name.strip_prefix(CGROUP_PREFIX))
+                .map(ToOwned::to_owned),
+        );
         names.sort();
         names.dedup();
         names.iter().map(|name| Self::of(name)).collect()
@@ -77,7 +85,9 @@ impl Place {
     }
 
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> PathBuf {
-        self.folder.join("pods").join(short(&format!("{namespace}_{name}")))
+        self.folder
+            .join("pods")
+            .join(short(&format!("{namespace}_{name}")))
     }
 
     /// The lab's cgroup directory, which may not exist.
@@ -140,7 +150,9 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
 pub(crate) fn end_processes(cgroup: &Path) -> Result<()> {
     match fs::write(cgroup.join("cgroup.kill"), "1") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result.with_context(|| format!("cannot kill the processes of {}", cgroup.display()))?,
+        result => {
+            result.with_context(|| format!("cannot kill the processes of {}", cgroup.display()))?;
+        }
     }
     let mut events = File::open(cgroup.join("cgroup.events"))?;
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -157,7 +169,10 @@ pub(crate) fn end_processes(cgroup: &Path) -> Result<()> {
         }
         // The kernel raises a priority event when the file changes (cgroup-v2.rst).
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -180,7 +195,9 @@ pub(crate) fn remove_cgroups(cgroup: &Path) -> io::Result<()> {
     loop {
         match fs::remove_dir(cgroup) {
             // The last process counts as gone a moment before its zombie lets go of the directory.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
                 std::thread::park_timeout(Duration::from_millis(2));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

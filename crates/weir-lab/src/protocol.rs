@@ -14,7 +14,17 @@ use crate::{config::Topology, object::Object};
 
 /// A transport protocol that probes speak.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
@@ -138,16 +148,39 @@ pub(crate) struct Path {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Order {
     /// Answer on a port. Every `Serve` is undone by one `Release`.
-    Serve { protocol: Protocol, port: u16 },
-    Release { protocol: Protocol, port: u16 },
-    Probe { path: Path, protocol: Protocol, size: Option<u32> },
+    Serve {
+        protocol: Protocol,
+        port: u16,
+    },
+    Release {
+        protocol: Protocol,
+        port: u16,
+    },
+    Probe {
+        path: Path,
+        protocol: Protocol,
+        size: Option<u32>,
+    },
     /// Ask for an HTTP page; any status from 200 to 399 is good.
-    Fetch { path: Path, page: String, host: String },
-    Transfer { path: Path, transfer: Transfer },
-    Traffic { path: Path, flows: Flows },
+    Fetch {
+        path: Path,
+        page: String,
+        host: String,
+    },
+    Transfer {
+        path: Path,
+        transfer: Transfer,
+    },
+    Traffic {
+        path: Path,
+        flows: Flows,
+    },
     Start(Box<Process>),
     /// Send a signal to a process that was started.
-    Signal { process: String, signal: i32 },
+    Signal {
+        process: String,
+        signal: i32,
+    },
 }
 
 /// A process to be started in a sandbox.
@@ -179,7 +212,10 @@ pub(crate) enum Report {
     Ready,
     /// The sandbox could not be made.
     Failed(String),
-    Reply { id: u64, result: Result<Value, String> },
+    Reply {
+        id: u64,
+        result: Result<Value, String>,
+    },
     /// A process ended: its exit code, or 128 and the signal's number.
     Exited { process: String, code: i32 },
 }
@@ -188,17 +224,44 @@ pub(crate) enum Report {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Request {
-    Up { topology: Box<Topology>, objects: Vec<Object>, wait: Option<u64> },
+    Up {
+        topology: Box<Topology>,
+        objects: Vec<Object>,
+        wait: Option<u64>,
+    },
     /// `wait` is the time to wait in milliseconds; absent: do not wait.
-    Apply { objects: Vec<Object>, wait: Option<u64> },
-    Delete { objects: Vec<Object>, wait: Option<u64> },
-    Get { kind: String, namespace: Option<String>, name: Option<String> },
-    Probe { requests: Vec<ProbeRequest> },
-    Transfer { request: ProbeRequest, transfer: Transfer },
-    Traffic { request: ProbeRequest, flows: Flows },
+    Apply {
+        objects: Vec<Object>,
+        wait: Option<u64>,
+    },
+    Delete {
+        objects: Vec<Object>,
+        wait: Option<u64>,
+    },
+    Get {
+        kind: String,
+        namespace: Option<String>,
+        name: Option<String>,
+    },
+    Probe {
+        requests: Vec<ProbeRequest>,
+    },
+    Transfer {
+        request: ProbeRequest,
+        transfer: Transfer,
+    },
+    Traffic {
+        request: ProbeRequest,
+        flows: Flows,
+    },
     /// Where the namespaces of a pod, node or external host are.
-    Locate { reference: String },
-    Agent { node: String, action: AgentAction },
+    Locate {
+        reference: String,
+    },
+    Agent {
+        node: String,
+        action: AgentAction,
+    },
     Down,
 }
 

@@ -28,7 +28,10 @@ pub(crate) fn run(specification: &str) -> Result<ExitCode> {
     match become_sandbox(&specification, &control) {
         // The daemon says what went wrong; there is nobody else to tell.
         Err(error) => {
-            setup::report(&control, &crate::protocol::Report::Failed(format!("{error:#}")))?;
+            setup::report(
+                &control,
+                &crate::protocol::Report::Failed(format!("{error:#}")),
+            )?;
             Ok(ExitCode::from(2))
         }
         Ok(code) => Ok(code),
@@ -40,7 +43,9 @@ fn become_sandbox(specification: &Specification, control: &UnixStream) -> Result
         return Ok(ExitCode::SUCCESS);
     }
     setup::report(control, &crate::protocol::Report::Ready)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(control::serve(specification, control.try_clone()?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,12 +8,7 @@ mod output;
 mod probe;
 mod up;
 
-use std::{
-    fs,
-    io::Read,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{fs, io::Read, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 
@@ -30,8 +25,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     match args.verb {
         Verb::Up(up) => done(up::up(&place, &up)),
-        Verb::Apply(manifests) => done(apply(&place, &manifests, |objects, wait| {
-            Request::Apply { objects, wait }
+        Verb::Apply(manifests) => done(apply(&place, &manifests, |objects, wait| Request::Apply {
+            objects,
+            wait,
         })),
         Verb::Delete(manifests) => done(apply(&place, &manifests, |objects, wait| {
             Request::Delete { objects, wait }
@@ -40,23 +36,40 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Verb::Exec(exec) => inside::run(&place, &exec.pod, &exec.command),
         Verb::Node(node) => inside::run(&place, &format!("node:{}", node.node), &node.command),
         Verb::World(world) => {
-            let reference =
-                world.external.map_or("world".to_owned(), |name| format!("external:{name}"));
+            let reference = world
+                .external
+                .map_or("world".to_owned(), |name| format!("external:{name}"));
             inside::run(&place, &reference, &world.command)
         }
         Verb::Probe(probe) => probe::probe(&place, &probe),
         Verb::Transfer(args) => done(probe::transfer(&place, &args)),
         Verb::Traffic(args) => probe::traffic(&place, &args),
         Verb::RestartAgent(agent) => {
-            let action = if agent.kill { AgentAction::Kill } else { AgentAction::Restart };
-            done(client::call(&place, &Request::Agent { node: agent.node, action }))
+            let action = if agent.kill {
+                AgentAction::Kill
+            } else {
+                AgentAction::Restart
+            };
+            done(client::call(
+                &place,
+                &Request::Agent {
+                    node: agent.node,
+                    action,
+                },
+            ))
         }
         Verb::StopAgent(agent) => {
-            let request = Request::Agent { node: agent.node, action: AgentAction::Stop };
+            let request = Request::Agent {
+                node: agent.node,
+                action: AgentAction::Stop,
+            };
             done(client::call(&place, &request))
         }
         Verb::StartAgent(agent) => {
-            let request = Request::Agent { node: agent.node, action: AgentAction::Start };
+            let request = Request::Agent {
+                node: agent.node,
+                action: AgentAction::Start,
+            };
             done(client::call(&place, &request))
         }
         Verb::Down(down) => done(down::down(&place, &down)),

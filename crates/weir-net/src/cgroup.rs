@@ -18,7 +18,9 @@ pub fn mount_point() -> Result<PathBuf> {
     mount_points(&text)
         .into_iter()
         .rev()
-        .find(|point| statfs(point).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC))
+        .find(|point| {
+            statfs(point).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
+        })
         .ok_or_else(|| Error::NotFound {
             what: "mount of file system",
             object: "cgroup2".to_owned(),
@@ -28,18 +30,19 @@ pub fn mount_point() -> Result<PathBuf> {
 /// The directory of this process in the cgroup v2 hierarchy.
 pub fn own_directory() -> Result<PathBuf> {
     let path = "/proc/self/cgroup";
-    let text =
-        fs::read_to_string(path).map_err(|source| Error::kernel("read", path, source))?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let text = fs::read_to_string(path).map_err(|source| Error::kernel("read", path, source))?;
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
     Ok(mount_point()?.join(own))
 }
 
 /// Moves the calling process into a cgroup directory.
 pub fn join(directory: &Path) -> Result<()> {
     let file = directory.join("cgroup.procs");
-    fs::write(&file, "0").map_err(|source| {
-        Error::kernel("join cgroup", directory.display().to_string(), source)
-    })
+    fs::write(&file, "0")
+        .map_err(|source| Error::kernel("join cgroup", directory.display().to_string(), source))
 }
 
 fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
@@ -50,17 +53,22 @@ fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
             if file_system.split(' ').next()? != "cgroup2" {
                 return None;
             }
-            mount.split(' ').nth(4).map(|point| PathBuf::from(unescape(point)))
+            mount
+                .split(' ')
+                .nth(4)
+                .map(|point| PathBuf::from(unescape(point)))
         })
         .collect()
 }
 
-/// Undoes the octal escapes of mountinfo (man 5 proc_pid_mountinfo).
+/// Undoes the octal escapes of mountinfo (man 5 `proc_pid_mountinfo`).
 fn unescape(text: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+        .fold(text.to_owned(), |text, (escape, plain)| {
+            text.replace(escape, plain)
+        })
 }
 
 #[cfg(test)]
@@ -84,6 +92,9 @@ mod tests {
              40 30 0:35 / /sys/fs/cgroup/uni\\040fied rw,relatime - cgroup2 cgroup2 rw",
             &["/sys/fs/cgroup/uni fied"],
         );
-        check("31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu", &[]);
+        check(
+            "31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu",
+            &[],
+        );
     }
 }

@@ -54,7 +54,11 @@ impl Error {
         object: impl Into<String>,
         source: impl Into<io::Error>,
     ) -> Self {
-        Self::Kernel { action, object: object.into(), source: source.into() }
+        Self::Kernel {
+            action,
+            object: object.into(),
+            source: source.into(),
+        }
     }
 
     /// The kernel's error number, where it was the kernel that refused.

@@ -9,8 +9,14 @@ use crate::{Error, Result};
 
 /// Cuts the calling mount namespace off from its parent: mounts made here do not show there.
 pub fn make_private() -> Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .map_err(|errno| Error::kernel("make private the mounts below", "/", errno))
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .map_err(|errno| Error::kernel("make private the mounts below", "/", errno))
 }
 
 /// Mounts an own BPF file system.
@@ -35,20 +41,40 @@ pub fn cgroup2(target: &Path) -> Result<()> {
 
 /// Mounts an empty file system in memory.
 pub fn tmpfs(target: &Path) -> Result<()> {
-    mount_new("tmpfs", target, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
+    mount_new(
+        "tmpfs",
+        target,
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=0755"),
+    )
 }
 
 /// Mounts `lower` with a writable layer over it.
 pub fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
     mount_new("overlay", target, MsFlags::empty(), Some(&options))
 }
 
 /// Shows a file, or a directory with what is mounted below it, at another place too.
 pub fn bind(source: &Path, target: &Path) -> Result<()> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(|errno| {
-        Error::kernel("bind mount", format!("{} at {}", source.display(), target.display()), errno)
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .map_err(|errno| {
+        Error::kernel(
+            "bind mount",
+            format!("{} at {}", source.display(), target.display()),
+            errno,
+        )
     })
 }
 
@@ -68,7 +94,6 @@ fn mount_new(
     flags: MsFlags,
     options: Option<&str>,
 ) -> Result<()> {
-    mount(Some(kind), target, Some(kind), flags, options).map_err(|errno| {
-        Error::kernel("mount", format!("{kind} at {}", target.display()), errno)
-    })
+    mount(Some(kind), target, Some(kind), flags, options)
+        .map_err(|errno| Error::kernel("mount", format!("{kind} at {}", target.display()), errno))
 }

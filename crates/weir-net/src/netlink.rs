@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A synchronous rtnetlink connection. Requests are methods on [`Netlink`], one file per kind of object.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel adds attributes and message types with every version"
+)]
+
 pub(crate) mod address;
 pub(crate) mod link;
 pub(crate) mod neighbour;
@@ -29,7 +34,9 @@ pub struct Netlink {
 
 impl std::fmt::Debug for Netlink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Netlink").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Netlink")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +60,11 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
         socket.bind_auto().map_err(failed)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_SIZE] })
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; BUFFER_SIZE],
+        })
     }
 
     /// Connects to the kernel in another network namespace; the caller stays where it is.
@@ -112,7 +123,9 @@ impl Netlink {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map_err(|source| subject.kernel(source))?;
+        self.socket
+            .send(&bytes, 0)
+            .map_err(|source| subject.kernel(source))?;
         Ok(())
     }
 
@@ -123,7 +136,9 @@ impl Netlink {
         mut each: impl FnMut(RouteNetlinkMessage),
     ) -> Result<()> {
         loop {
-            let length = self.read_datagram().map_err(|source| subject.kernel(source))?;
+            let length = self
+                .read_datagram()
+                .map_err(|source| subject.kernel(source))?;
             let mut rest = self.buffer.get(..length).unwrap_or_default();
             while !rest.is_empty() {
                 let (sequence, message_length) = frame(rest, subject)?;
@@ -167,7 +182,10 @@ impl Netlink {
 /// Sequence number and length of the first message of a datagram.
 fn frame(bytes: &[u8], subject: Subject<'_>) -> Result<(u32, usize)> {
     let number = |at: usize| {
-        bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_ne_bytes)
+        bytes
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok())
+            .map(u32::from_ne_bytes)
     };
     let length = number(0).and_then(|length| usize::try_from(length).ok());
     match (length, number(8)) {

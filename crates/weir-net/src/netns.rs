@@ -52,9 +52,16 @@ impl NetNamespace {
 
     /// The kernel's number of the namespace; equal numbers are the same namespace while both handles are open.
     pub fn inode(&self) -> Result<u64> {
-        self.file.metadata().map(|metadata| metadata.ino()).map_err(|source| {
-            Error::kernel("inspect network namespace", self.path.display().to_string(), source)
-        })
+        self.file
+            .metadata()
+            .map(|metadata| metadata.ino())
+            .map_err(|source| {
+                Error::kernel(
+                    "inspect network namespace",
+                    self.path.display().to_string(),
+                    source,
+                )
+            })
     }
 
     /// Runs a closure on a thread of its own inside the namespace and returns what it returned.
@@ -73,7 +80,11 @@ impl NetNamespace {
 
     fn enter_thread(&self) -> Result<()> {
         set_namespace(self.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| {
-            Error::kernel("enter network namespace", self.path.display().to_string(), errno)
+            Error::kernel(
+                "enter network namespace",
+                self.path.display().to_string(),
+                errno,
+            )
         })
     }
 }
@@ -118,7 +129,10 @@ impl Namespace {
 }
 
 /// Moves the calling thread into new namespaces. A new mount namespace is cut off from its parent at once.
-#[expect(clippy::disallowed_methods, reason = "this module is where namespaces are changed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is where namespaces are changed"
+)]
 pub fn enter_new(namespaces: &[Namespace]) -> Result<()> {
     nix::sched::unshare(flags(namespaces))
         .map_err(|errno| Error::kernel("make namespaces", format!("{namespaces:?}"), errno))?;
@@ -131,7 +145,10 @@ pub fn enter_new(namespaces: &[Namespace]) -> Result<()> {
 /// Moves the calling thread into namespaces of a running process.
 ///
 /// With [`Namespace::Mount`] the thread stops sharing its working directory with other threads and starts at `/`.
-#[expect(clippy::disallowed_methods, reason = "this module is where namespaces are changed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is where namespaces are changed"
+)]
 pub fn enter_process(pid: u32, namespaces: &[Namespace]) -> Result<()> {
     let failed = |errno| Error::kernel("enter namespaces of process", pid.to_string(), errno);
     let process = open_process(pid)?;
@@ -154,11 +171,17 @@ fn open_process(pid: u32) -> Result<OwnedFd> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this module is where namespaces are changed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is where namespaces are changed"
+)]
 fn set_namespace(fd: BorrowedFd<'_>, flags: CloneFlags) -> nix::Result<()> {
     nix::sched::setns(fd, flags)
 }
 
 fn flags(namespaces: &[Namespace]) -> CloneFlags {
-    namespaces.iter().map(|namespace| namespace.flag()).collect()
+    namespaces
+        .iter()
+        .map(|namespace| namespace.flag())
+        .collect()
 }

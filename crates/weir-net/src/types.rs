@@ -62,10 +62,17 @@ impl FromStr for MacAddress {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or_else(invalid)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
         }
-        if parts.next().is_some() { Err(invalid()) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() {
+            Err(invalid())
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -130,10 +137,20 @@ mod tests {
 
     #[test]
     fn mac_addresses_round_trip() {
-        for text in ["0a:57:45:49:52:01", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"] {
+        for text in [
+            "0a:57:45:49:52:01",
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+        ] {
             assert_eq!(text.parse::<MacAddress>().unwrap().to_string(), text);
         }
-        for text in ["", "0a:57", "0a:57:45:49:52:01:02", "0a:57:45:49:52:1", "0a:57:45:49:52:xx"] {
+        for text in [
+            "",
+            "0a:57",
+            "0a:57:45:49:52:01:02",
+            "0a:57:45:49:52:1",
+            "0a:57:45:49:52:xx",
+        ] {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }
     }

@@ -31,7 +31,9 @@ mod kernel {
 
     #[test]
     fn links_addresses_routes_and_neighbours_can_be_made_read_and_removed() {
-        let (Some(near), Some(far)) = (fresh_namespace(), fresh_namespace()) else { return };
+        let (Some(near), Some(far)) = (fresh_namespace(), fresh_namespace()) else {
+            return;
+        };
         let mut here = Netlink::open_in(&near).unwrap();
         let mut there = Netlink::open_in(&far).unwrap();
         let mac: MacAddress = "0a:57:45:49:52:01".parse().unwrap();
@@ -45,13 +47,20 @@ mod kernel {
         };
         let (link, created) = here.ensure_veth(&veth).unwrap();
         assert!(created && !here.ensure_veth(&veth).unwrap().1);
-        assert_eq!((link.mac, link.mtu, link.kind.as_str()), (Some(mac), 1450, "veth"));
+        assert_eq!(
+            (link.mac, link.mtu, link.kind.as_str()),
+            (Some(mac), 1450, "veth")
+        );
         let peer = there.require_link("eth0").unwrap();
         assert_eq!(link.peer, Some(peer.index));
         assert!(here.link("absent").unwrap().is_none());
         assert!(here.link("a name that is far too long").is_err());
 
-        let quiet = LinkChange { generate_address: Some(false), arp: Some(false), ..LinkChange::up() };
+        let quiet = LinkChange {
+            generate_address: Some(false),
+            arp: Some(false),
+            ..LinkChange::up()
+        };
         here.change_link(link.index, &quiet).unwrap();
         there.change_link(peer.index, &quiet).unwrap();
         let link = here.require_link("weir00000001").unwrap();
@@ -61,23 +70,39 @@ mod kernel {
             let prefix = text.parse().unwrap();
             assert!(there.ensure_address(peer.index, prefix).unwrap());
             assert!(!there.ensure_address(peer.index, prefix).unwrap());
-            assert!(there.addresses().unwrap().iter().any(|address| address.prefix == prefix));
+            assert!(
+                there
+                    .addresses()
+                    .unwrap()
+                    .iter()
+                    .any(|address| address.prefix == prefix)
+            );
         }
-        for (family, everything, gateway) in
-            [(Family::V4, "0.0.0.0/0", "169.254.1.1"), (Family::V6, "::/0", "fe80::1")]
-        {
+        for (family, everything, gateway) in [
+            (Family::V4, "0.0.0.0/0", "169.254.1.1"),
+            (Family::V6, "::/0", "fe80::1"),
+        ] {
             let gateway = gateway.parse().unwrap();
-            let route = Route::via(everything.parse().unwrap(), gateway, peer.index)
-                .with_mtu(Some(1400));
+            let route =
+                Route::via(everything.parse().unwrap(), gateway, peer.index).with_mtu(Some(1400));
             assert!(there.ensure_route(&route).unwrap());
             there.replace_route(&route).unwrap();
             let found = there.default_route(family).unwrap().unwrap();
             assert_eq!((found.link, found.gateway), (peer.index, Some(gateway)));
-            there.replace_permanent_neighbour(peer.index, gateway, mac).unwrap();
+            there
+                .replace_permanent_neighbour(peer.index, gateway, mac)
+                .unwrap();
             let neighbours = there.neighbours().unwrap();
-            assert!(neighbours.iter().any(|n| n.ip == gateway && n.mac == Some(mac)));
+            assert!(
+                neighbours
+                    .iter()
+                    .any(|n| n.ip == gateway && n.mac == Some(mac))
+            );
             let listed = there.routes(family).unwrap();
-            assert!(listed.iter().any(|route| route.mtu == Some(1400)), "{listed:?}");
+            assert!(
+                listed.iter().any(|route| route.mtu == Some(1400)),
+                "{listed:?}"
+            );
             assert!(there.delete_route(&route).unwrap());
             assert!(!there.delete_route(&route).unwrap());
         }
@@ -88,7 +113,9 @@ mod kernel {
 
     #[test]
     fn changes_are_reported() {
-        let Some(namespace) = fresh_namespace() else { return };
+        let Some(namespace) = fresh_namespace() else {
+            return;
+        };
         let mut watch = Watch::open_in(&namespace).unwrap();
         let mut netlink = Netlink::open_in(&namespace).unwrap();
         let (link, _) = netlink.ensure_bridge("bridge7").unwrap();
@@ -100,7 +127,9 @@ mod kernel {
 
     #[test]
     fn sysctls_are_those_of_the_namespace() {
-        let Some(namespace) = fresh_namespace() else { return };
+        let Some(namespace) = fresh_namespace() else {
+            return;
+        };
         let outside = sysctl::read("net.ipv4.ip_forward").unwrap();
         namespace
             .run_in(|| {

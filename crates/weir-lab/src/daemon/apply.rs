@@ -30,6 +30,14 @@ use crate::{
     protocol::Response,
 };
 
+/// What became of an operation's pods.
+#[derive(Debug, Default)]
+struct Outcome {
+    started: Vec<Key>,
+    /// What went wrong, by object.
+    troubles: BTreeMap<Key, String>,
+}
+
 /// Pods that are started at the same time.
 const PARALLEL: usize = 8;
 
@@ -56,10 +64,9 @@ impl Lab {
                 say(Response::Progress(format!("{key} {word}")))?;
             }
         }
-        let starting = self.follow(say)?;
+        let outcome = self.follow(say)?;
         drop(operation);
-        self.wait(begin, wait, say)?;
-        starting
+        self.finish(begin, wait, outcome, say)
     }
 
     /// Deletes objects with what belongs to them.
@@ -71,7 +78,7 @@ impl Lab {
     ) -> Result<()> {
         let begin = Instant::now();
         let operation = locked(&self.operation);
-        let mut missing = Vec::new();
+        let mut missing: Vec<Key> = Vec::new();
         {
             let mut state = locked(&self.state);
             for object in objects {
@@ -80,7 +87,7 @@ impl Lab {
                     bail!("{key} is part of the lab; `weir lab down` removes it");
                 }
                 if state.store.remove(&key).is_none() {
-                    missing.push(key.to_string());
+                    missing.push(key);
                     continue;
                 }
                 say(Response::Progress(format!("{key} deleted")))?;
@@ -89,15 +96,17 @@ impl Lab {
                 }
             }
         }
-        let stopping = self.follow(say)?;
+        let mut outcome = self.follow(say)?;
         drop(operation);
-        self.wait(begin, wait, say)?;
-        stopping?;
-        if missing.is_empty() { Ok(()) } else { bail!("not found: {}", missing.join(", ")) }
+        for key in missing {
+            let trouble = format!("{key} is not there");
+            outcome.troubles.insert(key, trouble);
+        }
+        self.finish(begin, wait, outcome, say)
     }
 
-    /// Makes the pods follow the objects. The outer result is about the caller's connection, the inner one about pods.
-    fn follow(self: &Arc<Self>, say: Say<'_>) -> Result<Result<()>> {
+    /// Makes the pods follow the objects; returns what was started and what went wrong.
+    fn follow(self: &Arc<Self>, say: Say<'_>) -> Result<Outcome> {
         let (stop, start) = {
             let mut state = locked(&self.state);
             let names: Vec<String> = self.nodes.keys().cloned().collect();
@@ -116,25 +125,29 @@ impl Lab {
             let start = self.schedule(&mut state);
             (stop, start)
         };
-        let mut troubles = Vec::new();
+        let mut troubles = BTreeMap::new();
         // Stopped pods go before others take their addresses. The agents hear of both first, so that a new pod's
         // labels are known when its endpoint is made.
         self.publish()?;
-        self.in_parallel(stop, |lab, (key, pod)| stop_pod(lab, key, pod), |(key, _), error| {
-            troubles.push(format!("{key}: {error:#}"));
-        });
+        self.in_parallel(
+            &stop,
+            |lab, (key, pod)| stop_pod(lab, key, pod),
+            |(key, _), error| {
+                troubles.insert(key.clone(), format!("{key}: {error:#}"));
+            },
+        );
         let count = start.len();
         if count > 0 {
             say(Response::Progress(format!("starting {count} pods")))?;
         }
         let mut failures = BTreeMap::new();
-        self.in_parallel(start, start_pod, |pod, error| {
+        self.in_parallel(&start, start_pod, |pod, error| {
             failures.insert(pod.key(), format!("{error:#}"));
         });
         {
             let mut state = locked(&self.state);
             for (key, failure) in &failures {
-                troubles.push(format!("{key} cannot run: {failure}"));
+                troubles.insert(key.clone(), format!("{key} cannot run: {failure}"));
                 let status = json!({"phase": "Pending", "message": failure, "conditions": [
                     {"type": "Ready", "status": "False", "reason": "NotStarted", "message": failure},
                 ]});
@@ -142,17 +155,19 @@ impl Lab {
             }
             // A pod may have been refused before it got a node.
             for (key, failure) in &state.failures {
-                troubles.push(format!("{key} cannot run: {failure}"));
+                troubles.insert(key.clone(), format!("{key} cannot run: {failure}"));
             }
             state.failures.extend(failures);
         }
         self.publish()?;
-        Ok(if troubles.is_empty() { Ok(()) } else { bail_all(&troubles) })
+        let started = start.iter().map(Object::key).collect();
+        Ok(Outcome { started, troubles })
     }
 
     /// Gives every pod without one a node; returns the pods that have no sandbox.
     fn schedule(&self, state: &mut State) -> Vec<Object> {
-        let mut load: BTreeMap<&str, usize> = self.nodes.keys().map(|name| (name.as_str(), 0)).collect();
+        let mut load: BTreeMap<&str, usize> =
+            self.nodes.keys().map(|name| (name.as_str(), 0)).collect();
         let mut unassigned = Vec::new();
         let mut start = Vec::new();
         for pod in state.store.of_kind("Pod") {
@@ -166,14 +181,18 @@ impl Lab {
                         }
                     }
                     None => {
-                        state.failures.insert(key, format!("there is no node {node}"));
+                        state
+                            .failures
+                            .insert(key, format!("there is no node {node}"));
                     }
                 },
                 None => unassigned.push(pod.clone()),
             }
         }
         for mut pod in unassigned {
-            let selector = pod.get("/spec/nodeSelector").and_then(|selector| selector.as_object());
+            let selector = pod
+                .get("/spec/nodeSelector")
+                .and_then(|selector| selector.as_object());
             let fits = |node: &&str| {
                 let labels = state
                     .store
@@ -181,19 +200,26 @@ impl Lab {
                     .map(Object::labels)
                     .unwrap_or_default();
                 selector.is_none_or(|selector| {
-                    selector.iter().all(|(key, value)| {
-                        labels.get(key).map(String::as_str) == value.as_str()
-                    })
+                    selector
+                        .iter()
+                        .all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str())
                 })
             };
-            let emptiest = load.iter().filter(|(node, _)| fits(node)).min_by_key(|(_, count)| **count);
+            let emptiest = load
+                .iter()
+                .filter(|(node, _)| fits(node))
+                .min_by_key(|(_, count)| **count);
             let Some(node) = emptiest.map(|(node, _)| *node) else {
-                state.failures.insert(pod.key(), "no node fits its nodeSelector".to_owned());
+                state
+                    .failures
+                    .insert(pod.key(), "no node fits its nodeSelector".to_owned());
                 continue;
             };
             load.entry(node).and_modify(|count| *count += 1);
             pod.value_mut()["spec"]["nodeName"] = json!(node);
-            state.store.change(&pod.key(), |object| object["spec"]["nodeName"] = json!(node));
+            state.store.change(&pod.key(), |object| {
+                object["spec"]["nodeName"] = json!(node);
+            });
             start.push(pod);
         }
         start
@@ -208,7 +234,7 @@ impl Lab {
     /// Works on many things with a few threads; errors are collected as they come.
     fn in_parallel<T: Send + Sync>(
         self: &Arc<Self>,
-        items: Vec<T>,
+        items: &[T],
         work: impl Fn(&Arc<Self>, &T) -> Result<()> + Sync,
         mut failed: impl FnMut(&T, anyhow::Error),
     ) {
@@ -227,6 +253,34 @@ impl Lab {
         });
         for (item, error) in errors.into_inner().unwrap_or_default() {
             failed(item, error);
+        }
+    }
+
+    /// Waits, and complains about pods that cannot run.
+    fn finish(
+        &self,
+        begin: Instant,
+        wait: Option<u64>,
+        outcome: Outcome,
+        say: Say<'_>,
+    ) -> Result<()> {
+        self.wait(begin, wait, say)?;
+        let Outcome {
+            started,
+            mut troubles,
+        } = outcome;
+        let state = locked(&self.state);
+        for key in started {
+            if let Some(pod) = state.pods.get(&key).filter(|pod| pod.is_hopeless()) {
+                let trouble = format!("{key} cannot run: {}", pod.trouble());
+                troubles.entry(key).or_insert(trouble);
+            }
+        }
+        let words: Vec<String> = troubles.into_values().collect();
+        if words.is_empty() {
+            Ok(())
+        } else {
+            bail!(words.join("\n"))
         }
     }
 
@@ -251,7 +305,10 @@ impl Lab {
                 bail!("not ready in time: {}", waiting.join("; "));
             }
             if now >= next_word {
-                say(Response::Progress(format!("waiting for {} pods", waiting.len())))?;
+                say(Response::Progress(format!(
+                    "waiting for {} pods",
+                    waiting.len()
+                )))?;
                 next_word = now + Duration::from_secs(2);
             }
             let pause = deadline.min(next_word).saturating_duration_since(now);
@@ -259,16 +316,16 @@ impl Lab {
         }
         let revision = self.publish()?;
         if self.topology.dataplane == Dataplane::Weir {
-            for node in self.nodes.values().filter(|node| node.agent() != AgentState::Stopped) {
-                self.wait_agent(node, revision, deadline)?;
+            for node in self
+                .nodes
+                .values()
+                .filter(|node| node.agent() != AgentState::Stopped)
+            {
+                node.wait_realized(revision, deadline)?;
             }
         }
         Ok(())
     }
-}
-
-fn bail_all(troubles: &[String]) -> Result<()> {
-    bail!("{}", troubles.join("\n"))
 }
 
 /// Namespaces that objects are in exist, whether or not a manifest says so.
@@ -298,9 +355,10 @@ fn dependants(store: &Store, key: &Key) -> Vec<Key> {
                 return object.namespace() == key.name;
             }
             object.namespace() == key.namespace
-                && object.list("/metadata/ownerReferences").iter().any(|reference| {
-                    reference["kind"] == key.kind && reference["name"] == key.name
-                })
+                && object
+                    .list("/metadata/ownerReferences")
+                    .iter()
+                    .any(|reference| reference["kind"] == key.kind && reference["name"] == key.name)
         })
         .map(Object::key)
         .collect()
@@ -316,8 +374,11 @@ fn outdated(state: &State) -> Vec<(Key, Pod)> {
             None => true,
             Some(object) => {
                 let wanted = containers(object);
-                let running: BTreeSet<String> =
-                    pod.containers.iter().map(|container| container.spec.to_string()).collect();
+                let running: BTreeSet<String> = pod
+                    .containers
+                    .iter()
+                    .map(|container| container.spec.to_string())
+                    .collect();
                 let wanted: BTreeSet<String> = wanted
                     .as_ref()
                     .and_then(|list| list.as_array())

@@ -22,7 +22,7 @@ use super::{
     handle::Sandbox,
     kernel,
     lab::Lab,
-    node::Node,
+    node::{Node, pod_folder_inside},
     pod::{ContainerState, Pod, RestartPolicy, containers_of},
     store::{new_uid, now},
 };
@@ -36,13 +36,15 @@ use crate::{
 
 const POD_INTERFACE: &str = "eth0";
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
-const INIT_LIMIT: Duration = Duration::from_secs(600);
+const INIT_LIMIT: Duration = Duration::from_mins(10);
 
 /// Starts a pod that has a node. When it returns, the pod has its addresses and its containers are starting.
 pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
     let key = object.key();
     let node = lab.node(object.text("/spec/nodeName").unwrap_or_default())?;
-    let host_network = object.get("/spec/hostNetwork").is_some_and(|value| value == true);
+    let host_network = object
+        .get("/spec/hostNetwork")
+        .is_some_and(|value| value == true);
     let folder = lab.place.pod(&key.namespace, &key.name);
     fs::create_dir_all(&folder)?;
     let specification = specify(lab, &key, node, &folder, host_network)?;
@@ -81,13 +83,15 @@ pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
     }
     // Init containers may take their time; other pods do not wait for them.
     let lab = Arc::clone(lab);
-    thread::Builder::new().name(format!("init {key}")).spawn(move || {
-        let started = run_inits(&lab, &key, &pod, &inits)
-            .and_then(|()| start_containers(&lab, &key, &pod));
-        if let Err(error) = started {
-            events::container_failed(&lab, &key, &format!("{error:#}"));
-        }
-    })?;
+    thread::Builder::new()
+        .name(format!("init {key}"))
+        .spawn(move || {
+            let started = run_inits(&lab, &key, &pod, &inits)
+                .and_then(|()| start_containers(&lab, &key, &pod));
+            if let Err(error) = started {
+                events::container_failed(&lab, &key, &format!("{error:#}"));
+            }
+        })?;
     Ok(())
 }
 
@@ -115,12 +119,22 @@ pub(crate) fn start_container(lab: &Lab, key: &Key, pod: &Pod, number: usize) ->
     let container = pod.containers.get(number).context("no such container")?;
     match container.argv() {
         Some(argv) => {
-            let process = process_of(lab, key, pod, &format!("container {number}"), argv, &container.spec)?;
-            pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+            let process = process_of(
+                lab,
+                key,
+                pod,
+                &format!("container {number}"),
+                argv,
+                &container.spec,
+            )?;
+            pod.sandbox
+                .call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
         }
         None => {
             for (protocol, port) in container.ports() {
-                let served = pod.sandbox.call(Order::Serve { protocol, port }, ORDER_LIMIT);
+                let served = pod
+                    .sandbox
+                    .call(Order::Serve { protocol, port }, ORDER_LIMIT);
                 match served {
                     // A kernel without SCTP is no reason not to run the pod.
                     Err(error) if protocol == crate::protocol::Protocol::Sctp => {
@@ -146,7 +160,7 @@ pub(crate) fn process_of(
     let folder = lab.place.pod(&key.namespace, &key.name);
     let node = lab.node(&pod.node)?;
     let (folder, mut environment) = if pod.host_network {
-        (node.pod_folder_inside(&folder), node.environment())
+        (pod_folder_inside(&folder), node.environment())
     } else {
         let commands = lab.place.commands().display().to_string();
         (folder, super::environment(&key.name, &commands))
@@ -170,7 +184,12 @@ fn start_containers(lab: &Arc<Lab>, key: &Key, pod: &Pod) -> Result<()> {
         // Running comes first: the report of a container that ends at once must find it so.
         events::set_container(lab, key, number, ContainerState::Running);
         if let Err(error) = start_container(lab, key, pod, number) {
-            events::set_container(lab, key, number, ContainerState::Waiting(format!("{error:#}")));
+            events::set_container(
+                lab,
+                key,
+                number,
+                ContainerState::CannotStart(format!("{error:#}")),
+            );
             return Err(error);
         }
         events::watch_readiness(lab, key, pod, number, container)?;
@@ -193,8 +212,11 @@ fn run_inits(lab: &Lab, key: &Key, pod: &Pod, inits: &[serde_json::Value]) -> Re
         let place = (pod.sandbox.name().to_owned(), name.clone());
         locked(&lab.ends).insert(place, ended);
         let process = process_of(lab, key, pod, &name, argv, init)?;
-        pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
-        let code = end.recv_timeout(INIT_LIMIT).context("an init container does not end")?;
+        pod.sandbox
+            .call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+        let code = end
+            .recv_timeout(INIT_LIMIT)
+            .context("an init container does not end")?;
         ensure!(code == 0, "init container {number} ended with code {code}");
     }
     Ok(())
@@ -222,24 +244,30 @@ fn specify(
     }
     specification.kind = Kind::Pod;
     write_hosts(folder, &key.name, &[])?;
-    fs::write(folder.join("hostname"), format!("{}\n", specification.hostname))?;
+    fs::write(
+        folder.join("hostname"),
+        format!("{}\n", specification.hostname),
+    )?;
     fs::write(folder.join("resolv.conf"), resolver(lab, &key.namespace))?;
-    specification.binds =
-        files.map(|file| (folder.join(file), Path::new("/etc").join(file))).to_vec();
+    specification.binds = files
+        .map(|file| (folder.join(file), Path::new("/etc").join(file)))
+        .to_vec();
     Ok(specification)
 }
 
 /// The cluster's DNS server has the tenth address of the first service range, as kubeadm has it.
 fn resolver(lab: &Lab, namespace: &str) -> String {
     let domain = &lab.topology.cluster_domain;
-    let servers: String = lab
+    let mut text = format!("search {namespace}.svc.{domain} svc.{domain} {domain}\n");
+    for server in lab
         .topology
         .service_cidrs
         .iter()
         .filter_map(|cidr| tenth(*cidr))
-        .map(|server| format!("nameserver {server}\n"))
-        .collect();
-    format!("search {namespace}.svc.{domain} svc.{domain} {domain}\n{servers}options ndots:5\n")
+    {
+        text.extend(["nameserver ", &server.to_string(), "\n"]);
+    }
+    text + "options ndots:5\n"
 }
 
 fn tenth(cidr: IpNet) -> Option<IpAddr> {
@@ -254,7 +282,7 @@ fn tenth(cidr: IpNet) -> Option<IpAddr> {
 fn write_hosts(folder: &Path, name: &str, addresses: &[IpAddr]) -> Result<()> {
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
     for address in addresses {
-        text += &format!("{address} {name}\n");
+        text.extend([&address.to_string(), " ", name, "\n"]);
     }
     Ok(fs::write(folder.join("hosts"), text)?)
 }
@@ -281,8 +309,7 @@ fn connect(
         let created: EndpointCreated = node.client().put(ENDPOINTS, &request)?;
         return Ok(created.addresses);
     }
-    let addresses =
-        locked(&node.pool).take(&node.own.pod_cidrs, &key.to_string(), &requested)?;
+    let addresses = locked(&node.pool).take(&node.own.pod_cidrs, &key.to_string(), &requested)?;
     let interface = format!("weir{}", container_id.get(..8).unwrap_or_default());
     let (host, pod) = (node.sandbox.network()?, sandbox.network()?);
     let mtu = kernel::pod_mtu(&lab.topology, &node.own);
@@ -293,7 +320,10 @@ fn connect(
 
 /// The addresses that a pod brings along in its status, as far as they are its node's to give.
 fn requested_addresses(object: &Object, node: &Node) -> Vec<IpAddr> {
-    let listed = object.list("/status/podIPs").iter().filter_map(|entry| entry["ip"].as_str());
+    let listed = object
+        .list("/status/podIPs")
+        .iter()
+        .filter_map(|entry| entry["ip"].as_str());
     let mut texts: Vec<&str> = listed.collect();
     if texts.is_empty() {
         texts.extend(object.text("/status/podIP"));

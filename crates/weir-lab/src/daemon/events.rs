@@ -37,12 +37,14 @@ const UNREADY_PERIOD: Duration = Duration::from_millis(100);
 /// Handles what sandboxes report for as long as the lab lives.
 pub(crate) fn watch(lab: &Arc<Lab>, happened: Receiver<Event>) -> Result<()> {
     let lab = Arc::downgrade(lab);
-    thread::Builder::new().name("events".to_owned()).spawn(move || {
-        for event in happened {
-            let Some(lab) = lab.upgrade() else { return };
-            handle(&lab, &event);
-        }
-    })?;
+    thread::Builder::new()
+        .name("events".to_owned())
+        .spawn(move || {
+            for event in happened {
+                let Some(lab) = lab.upgrade() else { return };
+                handle(&lab, &event);
+            }
+        })?;
     Ok(())
 }
 
@@ -61,7 +63,10 @@ fn handle(lab: &Arc<Lab>, event: &Event) {
         lab.changed.notify_all();
         return;
     }
-    let number = event.process.strip_prefix("container ").and_then(|n| n.parse::<usize>().ok());
+    let number = event
+        .process
+        .strip_prefix("container ")
+        .and_then(|n| n.parse::<usize>().ok());
     if let (Some((namespace, name)), Some(number)) = (event.sandbox.split_once('/'), number) {
         container_ended(lab, &Key::new("Pod", namespace, name), number, event.code);
     }
@@ -70,31 +75,45 @@ fn handle(lab: &Arc<Lab>, event: &Event) {
 fn container_ended(lab: &Arc<Lab>, key: &Key, number: usize, code: i32) {
     set_container(lab, key, number, ContainerState::Ended(code));
     let pod = locked(&lab.state).pods.get(key).cloned();
-    let Some(pod) = pod.filter(|pod| pod.restart_policy.restarts(code)) else { return };
-    let restarts = pod.containers.get(number).map_or(0, |container| container.restarts);
-    let pause = Duration::from_millis(100).saturating_mul(1 << restarts.min(16)).min(BACKOFF_LIMIT);
+    let Some(pod) = pod.filter(|pod| pod.restart_policy.restarts(code)) else {
+        return;
+    };
+    let restarts = pod
+        .containers
+        .get(number)
+        .map_or(0, |container| container.restarts);
+    let pause = Duration::from_millis(100)
+        .saturating_mul(1 << restarts.min(16))
+        .min(BACKOFF_LIMIT);
     let (lab, key) = (Arc::downgrade(lab), key.clone());
-    let spawned = thread::Builder::new().name(format!("restart {key}")).spawn(move || {
-        // Nobody wakes this thread, so this is the whole pause.
-        thread::park_timeout(pause);
-        let Some(lab) = lab.upgrade() else { return };
-        // The pod may be gone or replaced by now.
-        let current = locked(&lab.state).pods.get(&key).cloned();
-        let Some(current) = current.filter(|current| current.container_id == pod.container_id)
-        else {
-            return;
-        };
-        change(&lab, &key, |pod| {
-            if let Some(container) = pod.containers.get_mut(number) {
-                container.restarts += 1;
-                container.state = ContainerState::Running;
-                container.ready = container.spec["readinessProbe"].is_null();
+    let spawned = thread::Builder::new()
+        .name(format!("restart {key}"))
+        .spawn(move || {
+            // Nobody wakes this thread, so this is the whole pause.
+            thread::park_timeout(pause);
+            let Some(lab) = lab.upgrade() else { return };
+            // The pod may be gone or replaced by now.
+            let current = locked(&lab.state).pods.get(&key).cloned();
+            let Some(current) = current.filter(|current| current.container_id == pod.container_id)
+            else {
+                return;
+            };
+            change(&lab, &key, |pod| {
+                if let Some(container) = pod.containers.get_mut(number) {
+                    container.restarts += 1;
+                    container.state = ContainerState::Running;
+                    container.ready = container.spec["readinessProbe"].is_null();
+                }
+            });
+            if let Err(error) = start_container(&lab, &key, &current, number) {
+                set_container(
+                    &lab,
+                    &key,
+                    number,
+                    ContainerState::CannotStart(format!("{error:#}")),
+                );
             }
         });
-        if let Err(error) = start_container(&lab, &key, &current, number) {
-            set_container(&lab, &key, number, ContainerState::Waiting(format!("{error:#}")));
-        }
-    });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread to restart a container");
     }
@@ -106,7 +125,9 @@ pub(crate) fn set_container(lab: &Lab, key: &Key, number: usize, state: Containe
         if let Some(container) = pod.containers.get_mut(number) {
             container.ready = match state {
                 ContainerState::Running => container.spec["readinessProbe"].is_null(),
-                ContainerState::Waiting(_) | ContainerState::Ended(_) => false,
+                ContainerState::Waiting
+                | ContainerState::CannotStart(_)
+                | ContainerState::Ended(_) => false,
             };
             container.state = state;
         }
@@ -117,7 +138,7 @@ pub(crate) fn set_container(lab: &Lab, key: &Key, number: usize, state: Containe
 pub(crate) fn container_failed(lab: &Lab, key: &Key, reason: &str) {
     change(lab, key, |pod| {
         for container in &mut pod.containers {
-            container.state = ContainerState::Waiting(reason.to_owned());
+            container.state = ContainerState::CannotStart(reason.to_owned());
         }
     });
 }
@@ -125,10 +146,16 @@ pub(crate) fn container_failed(lab: &Lab, key: &Key, reason: &str) {
 fn change(lab: &Lab, key: &Key, change: impl FnOnce(&mut Pod)) {
     let mut state = locked(&lab.state);
     let state = &mut *state;
-    let Some(pod) = state.pods.get_mut(key) else { return };
+    let Some(pod) = state.pods.get_mut(key) else {
+        return;
+    };
     change(pod);
     if let Some(node) = lab.nodes.get(&pod.node) {
-        let old = state.store.get(key).and_then(|object| object.get("/status")).cloned();
+        let old = state
+            .store
+            .get(key)
+            .and_then(|object| object.get("/status"))
+            .cloned();
         let status = pod.status(&node.own, old.as_ref());
         state.store.change(key, |object| object["status"] = status);
     }
@@ -154,17 +181,30 @@ pub(crate) fn watch_readiness(
     }
     let (lab, key) = (Arc::downgrade(lab), key.clone());
     let (pod, container) = (pod.clone(), container.clone());
-    thread::Builder::new().name(format!("readiness {key}")).spawn(move || {
-        let probe = &container.spec["readinessProbe"];
-        let seconds = |field: &str, default: u64| {
-            Duration::from_secs(probe[field].as_u64().unwrap_or(default))
-        };
-        thread::park_timeout(seconds("initialDelaySeconds", 0));
-        while let Some(ready) = look(&lab, &key, &pod, number, &container, seconds("timeoutSeconds", 1)) {
-            let period = if ready { seconds("periodSeconds", 10) } else { UNREADY_PERIOD };
-            thread::park_timeout(period.min(Duration::from_secs(1)));
-        }
-    })?;
+    thread::Builder::new()
+        .name(format!("readiness {key}"))
+        .spawn(move || {
+            let probe = &container.spec["readinessProbe"];
+            let seconds = |field: &str, default: u64| {
+                Duration::from_secs(probe[field].as_u64().unwrap_or(default))
+            };
+            thread::park_timeout(seconds("initialDelaySeconds", 0));
+            while let Some(ready) = look(
+                &lab,
+                &key,
+                &pod,
+                number,
+                &container,
+                seconds("timeoutSeconds", 1),
+            ) {
+                let period = if ready {
+                    seconds("periodSeconds", 10)
+                } else {
+                    UNREADY_PERIOD
+                };
+                thread::park_timeout(period.min(Duration::from_secs(1)));
+            }
+        })?;
     Ok(())
 }
 
@@ -213,7 +253,10 @@ fn probe(
     let timeout_ms = u64::try_from(limit.as_millis())?;
     let path = |port: &Value| -> Result<Path> {
         let port = container.port(port).context("no such port")?;
-        let address = pod.address(Family::V4).or(pod.address(Family::V6)).context("no address")?;
+        let address = pod
+            .address(Family::V4)
+            .or(pod.address(Family::V6))
+            .context("no address")?;
         Ok(Path {
             destination: SocketAddr::new(address, port),
             source: None,
@@ -230,7 +273,11 @@ fn probe(
         node.sandbox.call(order, limit + ORDER_LIMIT)?;
     } else if let Some(socket) = probe.get("tcpSocket") {
         let path = path(&socket["port"])?;
-        let order = Order::Probe { path, protocol: Protocol::Tcp, size: None };
+        let order = Order::Probe {
+            path,
+            protocol: Protocol::Tcp,
+            size: None,
+        };
         let answer: ProbeAnswer =
             serde_json::from_value(node.sandbox.call(order, limit + ORDER_LIMIT)?)?;
         // A connection is enough; what answers need not be the built-in server.
@@ -238,7 +285,10 @@ fn probe(
             bail!("no connection");
         }
         anyhow::ensure!(
-            answer.allowed || answer.error.is_some_and(|error| error.contains("echo server")),
+            answer.allowed
+                || answer
+                    .error
+                    .is_some_and(|error| error.contains("echo server")),
             "no connection"
         );
     } else if let Some(exec) = probe.get("exec") {
@@ -247,8 +297,11 @@ fn probe(
         let (ended, end) = channel();
         locked(&lab.ends).insert((pod.sandbox.name().to_owned(), name.clone()), ended);
         let process = process_of(lab, key, pod, &name, argv, &container.spec)?;
-        pod.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
-        let code = end.recv_timeout(limit).context("the command takes too long")?;
+        pod.sandbox
+            .call(Order::Start(Box::new(process)), ORDER_LIMIT)?;
+        let code = end
+            .recv_timeout(limit)
+            .context("the command takes too long")?;
         anyhow::ensure!(code == 0, "the command ended with code {code}");
     }
     Ok(())

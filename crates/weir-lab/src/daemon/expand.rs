@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Workload controllers in their simplest form: the pods that Deployments, ReplicaSets, StatefulSets and DaemonSets
+//! Workload controllers in their simplest form: the pods that Deployments, `ReplicaSets`, `StatefulSets` and `DaemonSets`
 //! stand for, named `NAME-0`, `NAME-1` and so on.
 
 use std::{
@@ -29,7 +29,10 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
         if has_foreign_pods(objects, object) {
             continue;
         }
-        let count = object.get("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+        let count = object
+            .get("/spec/replicas")
+            .and_then(Value::as_u64)
+            .unwrap_or(1);
         let places: Vec<Option<&String>> = match object.kind() {
             "Deployment" | "ReplicaSet" | "StatefulSet" => (0..count).map(|_| None).collect(),
             "DaemonSet" => nodes.iter().map(Some).collect(),
@@ -44,7 +47,12 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
     let mut expansion = Expansion::default();
     for (key, pod) in objects {
         let made = key.kind == "Pod" && annotation(pod, MADE_FROM).is_some();
-        if made && wanted.get(key).and_then(|wanted| annotation(wanted, TEMPLATE)) != annotation(pod, TEMPLATE) {
+        if made
+            && wanted
+                .get(key)
+                .and_then(|wanted| annotation(wanted, TEMPLATE))
+                != annotation(pod, TEMPLATE)
+        {
             expansion.delete.push(key.clone());
         }
     }
@@ -58,15 +66,29 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
 
 fn pod_of(owner: &Object, number: usize, node: Option<&String>) -> Option<Object> {
     let template = owner.get("/spec/template")?;
-    let mut metadata = template["metadata"].as_object().cloned().unwrap_or_default();
-    let mut annotations =
-        template["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    let mut metadata = template["metadata"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    let mut annotations = template["metadata"]["annotations"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     let mut hasher = DefaultHasher::new();
     template.to_string().hash(&mut hasher);
-    annotations.insert(MADE_FROM.to_owned(), json!(format!("{}/{}", owner.kind(), owner.name())));
-    annotations.insert(TEMPLATE.to_owned(), json!(format!("{:016x}", hasher.finish())));
+    annotations.insert(
+        MADE_FROM.to_owned(),
+        json!(format!("{}/{}", owner.kind(), owner.name())),
+    );
+    annotations.insert(
+        TEMPLATE.to_owned(),
+        json!(format!("{:016x}", hasher.finish())),
+    );
     metadata.insert("annotations".to_owned(), annotations.into());
-    metadata.insert("name".to_owned(), json!(format!("{}-{number}", owner.name())));
+    metadata.insert(
+        "name".to_owned(),
+        json!(format!("{}-{number}", owner.name())),
+    );
     metadata.insert("namespace".to_owned(), json!(owner.namespace()));
     metadata.insert(
         "ownerReferences".to_owned(),
@@ -91,9 +113,12 @@ fn has_foreign_pods(objects: &BTreeMap<Key, Object>, owner: &Object) -> bool {
         matches!(object.kind(), "Pod" | "ReplicaSet")
             && object.namespace() == owner.namespace()
             && annotation(object, MADE_FROM).is_none()
-            && object.list("/metadata/ownerReferences").iter().any(|reference| {
-                reference["kind"] == owner.kind() && reference["name"] == owner.name()
-            })
+            && object
+                .list("/metadata/ownerReferences")
+                .iter()
+                .any(|reference| {
+                    reference["kind"] == owner.kind() && reference["name"] == owner.name()
+                })
     })
 }
 
@@ -106,12 +131,20 @@ mod tests {
     use super::*;
 
     fn store(text: &str) -> BTreeMap<Key, Object> {
-        Object::parse_all(text).unwrap().into_iter().map(|object| (object.key(), object)).collect()
+        Object::parse_all(text)
+            .unwrap()
+            .into_iter()
+            .map(|object| (object.key(), object))
+            .collect()
     }
 
     fn names(expansion: &Expansion) -> (Vec<String>, Vec<String>) {
         (
-            expansion.create.iter().map(|pod| pod.key().to_string()).collect(),
+            expansion
+                .create
+                .iter()
+                .map(|pod| pod.key().to_string())
+                .collect(),
             expansion.delete.iter().map(ToString::to_string).collect(),
         )
     }
@@ -128,7 +161,10 @@ mod tests {
         objects.extend(first.create.into_iter().map(|pod| (pod.key(), pod)));
         assert_eq!(expand(&objects, &[]), Expansion::default());
         objects.extend(store(&WEB.replace("replicas: 2", "replicas: 1")));
-        assert_eq!(names(&expand(&objects, &[])), (vec![], vec!["Pod shop/web-1".to_owned()]));
+        assert_eq!(
+            names(&expand(&objects, &[])),
+            (vec![], vec!["Pod shop/web-1".to_owned()])
+        );
         objects.extend(store(&WEB.replace("app: web", "app: new")));
         assert_eq!(names(&expand(&objects, &[])).1.len(), 2);
         assert_eq!(names(&expand(&objects, &[])).0.len(), 2);
@@ -137,7 +173,10 @@ mod tests {
     #[test]
     fn daemon_sets_have_a_pod_on_every_node() {
         let objects = store(&WEB.replace("Deployment", "DaemonSet"));
-        let expansion = expand(&objects, &["n1".to_owned(), "n2".to_owned(), "n3".to_owned()]);
+        let expansion = expand(
+            &objects,
+            &["n1".to_owned(), "n2".to_owned(), "n3".to_owned()],
+        );
         assert_eq!(expansion.create.len(), 3);
         assert_eq!(expansion.create[2].text("/spec/nodeName"), Some("n3"));
     }

@@ -61,7 +61,10 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Starts a sandbox and waits until its namespaces are in place.
-    pub(crate) fn start(specification: &Specification, events: &Sender<Event>) -> Result<Arc<Self>> {
+    pub(crate) fn start(
+        specification: &Specification,
+        events: &Sender<Event>,
+    ) -> Result<Arc<Self>> {
         let name = specification.name.clone();
         let begin = || -> Result<Arc<Self>> {
             fs::create_dir_all(&specification.cgroup)?;
@@ -139,7 +142,9 @@ impl Sandbox {
         }
         let mut line = serde_json::to_vec(&Numbered { id, order })?;
         line.push(b'\n');
-        locked(&self.writer).write_all(&line).with_context(|| format!("{} is gone", self.name))?;
+        locked(&self.writer)
+            .write_all(&line)
+            .with_context(|| format!("{} is gone", self.name))?;
         Ok(receiver)
     }
 
@@ -166,11 +171,7 @@ impl Sandbox {
             .with_context(|| format!("cannot remove cgroup {}", self.cgroup.display()))
     }
 
-    fn listen(
-        &self,
-        lines: impl Iterator<Item = std::io::Result<String>>,
-        events: &Sender<Event>,
-    ) {
+    fn listen(&self, lines: impl Iterator<Item = std::io::Result<String>>, events: &Sender<Event>) {
         for line in lines.map_while(Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Report::Reply { id, result }) => {
@@ -180,7 +181,11 @@ impl Sandbox {
                     }
                 }
                 Ok(Report::Exited { process, code }) => {
-                    let _ = events.send(Event { sandbox: self.name.clone(), process, code });
+                    let _ = events.send(Event {
+                        sandbox: self.name.clone(),
+                        process,
+                        code,
+                    });
                 }
                 Ok(Report::Pid(_) | Report::Ready | Report::Failed(_)) => {}
                 Err(error) => tracing::warn!(sandbox = self.name, %error, "report not understood"),

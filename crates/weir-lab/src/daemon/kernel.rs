@@ -47,11 +47,14 @@ impl Pool {
         let mut addresses = requested.to_vec();
         if requested.is_empty() {
             for family in Family::BOTH {
-                let mut cidrs =
-                    cidrs.iter().filter(|cidr| Family::of(cidr.addr()) == family).peekable();
+                let mut cidrs = cidrs
+                    .iter()
+                    .filter(|cidr| Family::of(cidr.addr()) == family)
+                    .peekable();
                 if cidrs.peek().is_some() {
                     let free = cidrs.find_map(|cidr| self.free(*cidr));
-                    let free = free.with_context(|| format!("no {family} address is left for {pod}"))?;
+                    let free =
+                        free.with_context(|| format!("no {family} address is left for {pod}"))?;
                     addresses.push(free);
                 }
             }
@@ -69,7 +72,10 @@ impl Pool {
     /// The first free address behind the network's own and the one that is by custom the gateway's.
     fn free(&self, cidr: IpNet) -> Option<IpAddr> {
         let taken: BTreeSet<_> = self.taken.keys().collect();
-        cidr.trunc().hosts().filter(|address| usable(cidr, *address)).find(|a| !taken.contains(a))
+        cidr.trunc()
+            .hosts()
+            .filter(|address| usable(cidr, *address))
+            .find(|a| !taken.contains(a))
     }
 }
 
@@ -96,7 +102,11 @@ pub(crate) fn pod_mtu(topology: &Topology, node: &Node) -> u32 {
 }
 
 /// Lets a node forward, with routes to the pods of the others.
-pub(crate) fn prepare_node(namespace: &NetNamespace, own: &Node, topology: &Topology) -> Result<()> {
+pub(crate) fn prepare_node(
+    namespace: &NetNamespace,
+    own: &Node,
+    topology: &Topology,
+) -> Result<()> {
     namespace.run_in(|| {
         sysctl::write("net.ipv4.ip_forward", "1")?;
         sysctl::write("net.ipv6.conf.all.forwarding", "1")
@@ -143,7 +153,11 @@ fn make_tunnel(
     topology: &Topology,
 ) -> Result<IfIndex> {
     let local = *own.addresses.first().context("a node without address")?;
-    let number = topology.nodes.iter().position(|node| node.name == own.name).unwrap_or(0);
+    let number = topology
+        .nodes
+        .iter()
+        .position(|node| node.name == own.name)
+        .unwrap_or(0);
     let vxlan = Vxlan {
         name: VXLAN_DEVICE,
         mac: Some(tunnel_mac(number)),
@@ -221,7 +235,11 @@ mod tests {
     fn take(pool: &mut Pool, cidrs: &[IpNet], pod: &str, requested: &[&str]) -> String {
         let requested: Vec<IpAddr> = requested.iter().map(|text| text.parse().unwrap()).collect();
         match pool.take(cidrs, pod, &requested) {
-            Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Ok(addresses) => addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(error) => error.to_string(),
         }
     }
@@ -230,18 +248,33 @@ mod tests {
     fn pods_get_one_address_of_each_family() {
         let cidrs = cidrs(&["10.244.1.0/24", "fd00:244:1::/64"]);
         let mut pool = Pool::default();
-        assert_eq!(take(&mut pool, &cidrs, "a/1", &[]), "10.244.1.2 fd00:244:1::2");
-        assert_eq!(take(&mut pool, &cidrs, "a/2", &[]), "10.244.1.3 fd00:244:1::3");
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/1", &[]),
+            "10.244.1.2 fd00:244:1::2"
+        );
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/2", &[]),
+            "10.244.1.3 fd00:244:1::3"
+        );
         pool.give_back("a/1");
-        assert_eq!(take(&mut pool, &cidrs, "a/3", &[]), "10.244.1.2 fd00:244:1::2");
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/3", &[]),
+            "10.244.1.2 fd00:244:1::2"
+        );
     }
 
     #[test]
     fn requested_addresses_are_exact_or_refused() {
         let cidrs = cidrs(&["10.244.1.0/24"]);
         let mut pool = Pool::default();
-        assert_eq!(take(&mut pool, &cidrs, "a/1", &["10.244.1.77"]), "10.244.1.77");
-        assert_eq!(take(&mut pool, &cidrs, "a/1", &["10.244.1.77"]), "10.244.1.77");
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/1", &["10.244.1.77"]),
+            "10.244.1.77"
+        );
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/1", &["10.244.1.77"]),
+            "10.244.1.77"
+        );
         assert_eq!(
             take(&mut pool, &cidrs, "a/2", &["10.244.1.77"]),
             "address 10.244.1.77 of a/2 belongs to a/1"
@@ -257,6 +290,9 @@ mod tests {
         let cidrs = cidrs(&["10.244.1.0/30"]);
         let mut pool = Pool::default();
         assert_eq!(take(&mut pool, &cidrs, "a/1", &[]), "10.244.1.2");
-        assert_eq!(take(&mut pool, &cidrs, "a/2", &[]), "no IPv4 address is left for a/2");
+        assert_eq!(
+            take(&mut pool, &cidrs, "a/2", &[]),
+            "no IPv4 address is left for a/2"
+        );
     }
 }

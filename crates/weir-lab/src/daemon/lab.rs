@@ -17,7 +17,7 @@ use super::{
     Say, events,
     handle::{Event, Sandbox},
     kernel,
-    node::{AgentState, Node},
+    node::Node,
     pod::Pod,
     store::{Publisher, Store},
     underlay,
@@ -34,9 +34,7 @@ use crate::{
 
 /// The port that hosts outside the cluster answer on.
 const EXTERNAL_PORT: u16 = 80;
-/// How often an agent is asked how far it is.
-const ASK_AGAIN: Duration = Duration::from_millis(5);
-const AGENT_LIMIT: Duration = Duration::from_secs(60);
+const AGENT_LIMIT: Duration = Duration::from_mins(1);
 
 /// A host outside the cluster.
 #[derive(Debug)]
@@ -84,7 +82,10 @@ impl Lab {
             name: name.to_owned(),
             hostname: hostname.to_owned(),
             kind: Kind::Host,
-            cgroup: place.cgroup().unwrap_or_default().join(name.replace(':', "-")),
+            cgroup: place
+                .cgroup()
+                .unwrap_or_default()
+                .join(name.replace(':', "-")),
             binds: Vec::new(),
             scratch: place.folder().join("scratch"),
         };
@@ -116,10 +117,16 @@ impl Lab {
                 let sandbox = Sandbox::start(&host(&name, &own.name), &events)?;
                 underlay::join_external(&wires, &sandbox.network()?, number, own, &topology)?;
                 for protocol in [Protocol::Tcp, Protocol::Udp] {
-                    let order = Order::Serve { protocol, port: EXTERNAL_PORT };
+                    let order = Order::Serve {
+                        protocol,
+                        port: EXTERNAL_PORT,
+                    };
                     sandbox.call(order, Duration::from_secs(5))?;
                 }
-                externals.push(ExternalHost { own: own.clone(), sandbox });
+                externals.push(ExternalHost {
+                    own: own.clone(),
+                    sandbox,
+                });
             }
             for thread in starting {
                 let node = thread.join().ok().context("starting a node panicked")??;
@@ -127,7 +134,10 @@ impl Lab {
             }
             Ok(())
         })?;
-        say(Response::Progress(format!("{} nodes are built", nodes.len())))?;
+        say(Response::Progress(format!(
+            "{} nodes are built",
+            nodes.len()
+        )))?;
 
         let mut store = Store::default();
         for node in nodes.values() {
@@ -158,7 +168,7 @@ impl Lab {
             }
             let deadline = Instant::now() + AGENT_LIMIT;
             for node in lab.nodes.values() {
-                lab.wait_agent(node, 0, deadline)?;
+                node.wait_realized(0, deadline)?;
             }
             say(Response::Progress("agents are running".to_owned()))?;
         }
@@ -173,51 +183,40 @@ impl Lab {
     }
 
     pub(crate) fn external(&self, name: &str) -> Result<&ExternalHost> {
-        let found = self.externals.iter().find(|external| external.own.name == name);
+        let found = self
+            .externals
+            .iter()
+            .find(|external| external.own.name == name);
         found.with_context(|| format!("there is no external host {name}"))
     }
 
     /// The host that probes call `world`.
     pub(crate) fn world(&self) -> Result<&ExternalHost> {
-        self.externals.first().context("this lab has no host outside the cluster")
-    }
-
-    /// Waits until an agent has realized a revision.
-    pub(crate) fn wait_agent(&self, node: &Node, revision: u64, deadline: Instant) -> Result<()> {
-        loop {
-            if node.agent() == AgentState::Stopped {
-                return Ok(());
-            }
-            let realized = node.realized()?;
-            if realized.is_some_and(|realized| realized >= revision) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let name = &node.own.name;
-                match realized {
-                    Some(realized) => bail!(
-                        "the agent of {name} has realized revision {realized} of {revision} only"
-                    ),
-                    None => bail!("the agent of {name} does not answer"),
-                }
-            }
-            thread::park_timeout(ASK_AGAIN);
-        }
+        self.externals
+            .first()
+            .context("this lab has no host outside the cluster")
     }
 
     /// Starts or stops a node's agent.
     pub(crate) fn agent(&self, name: &str, action: AgentAction, say: Say<'_>) -> Result<()> {
-        ensure!(self.topology.dataplane == Dataplane::Weir, "this lab runs without agents");
+        ensure!(
+            self.topology.dataplane == Dataplane::Weir,
+            "this lab runs without agents"
+        );
         let node = self.node(name)?;
         if action != AgentAction::Start {
             node.stop_agent(action.signal())?;
-            say(Response::Progress(format!("the agent of {name} is stopped")))?;
+            say(Response::Progress(format!(
+                "the agent of {name} is stopped"
+            )))?;
         }
         if action != AgentAction::Stop {
             node.start_agent()?;
             let revision = locked(&self.state).publisher.revision();
-            self.wait_agent(node, revision, Instant::now() + AGENT_LIMIT)?;
-            say(Response::Progress(format!("the agent of {name} is running")))?;
+            node.wait_realized(revision, Instant::now() + AGENT_LIMIT)?;
+            say(Response::Progress(format!(
+                "the agent of {name} is running"
+            )))?;
         }
         Ok(())
     }
@@ -272,13 +271,18 @@ impl Lab {
                 Some(name) => self.external(name)?,
                 None => self.world()?,
             };
-            return Ok(of(&host.sandbox, false, super::environment(&host.own.name, &commands)));
+            return Ok(of(
+                &host.sandbox,
+                false,
+                super::environment(&host.own.name, &commands),
+            ));
         }
         let key = pod_key(reference)?;
         let pod = self.pod(&key)?;
-        let environment = match pod.host_network {
-            true => self.node(&pod.node)?.environment(),
-            false => super::environment(&key.name, &commands),
+        let environment = if pod.host_network {
+            self.node(&pod.node)?.environment()
+        } else {
+            super::environment(&key.name, &commands)
         };
         Ok(of(&pod.sandbox, true, environment))
     }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     os::fd::AsRawFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, mpsc::Sender},
     time::{Duration, Instant},
 };
@@ -20,8 +20,7 @@ use super::{
     store::{new_uid, now},
 };
 use crate::{
-    config,
-    locked,
+    config, locked,
     object::Object,
     place::Place,
     protocol::{Order, Process},
@@ -32,7 +31,16 @@ use crate::{
 pub(crate) const AGENT: &str = "agent";
 /// What the lab shows inside a node lies here.
 const INSIDE: &str = "/run/weir";
+/// How often an agent is asked how far it is.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The folder of a pod as processes on its node see it.
+pub(crate) fn pod_folder_inside(pod: &Path) -> PathBuf {
+    PathBuf::from(INSIDE)
+        .join("pods")
+        .join(pod.file_name().unwrap_or_default())
+}
 
 /// Whether a node's agent runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,13 +68,17 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts the node's sandbox; it has no links yet.
-    pub(crate) fn start(
-        place: &Place,
-        own: &config::Node,
-        events: &Sender<Event>,
-    ) -> Result<Self> {
+    pub(crate) fn start(place: &Place, own: &config::Node, events: &Sender<Event>) -> Result<Self> {
         let folder = place.node(&own.name);
-        for part in ["run/objects", "run/bin", "run/pods", "etc", "lib", "log", "scratch"] {
+        for part in [
+            "run/objects",
+            "run/bin",
+            "run/pods",
+            "etc",
+            "lib",
+            "log",
+            "scratch",
+        ] {
             fs::create_dir_all(folder.join(part))?;
         }
         fs::create_dir_all(place.folder().join("pods"))?;
@@ -101,11 +113,6 @@ impl Node {
         })
     }
 
-    /// The folder of a pod as processes on the node see it.
-    pub(crate) fn pod_folder_inside(&self, pod: &std::path::Path) -> PathBuf {
-        PathBuf::from(INSIDE).join("pods").join(pod.file_name().unwrap_or_default())
-    }
-
     /// The variables of processes on the node.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         super::environment(&self.own.name, &format!("{INSIDE}/bin"))
@@ -113,8 +120,11 @@ impl Node {
 
     /// A caller of the node's agent.
     pub(crate) fn client(&self) -> Client {
-        Client::new(format!("/proc/self/fd/{}/weir.sock", self.socket_folder.as_raw_fd()))
-            .with_timeout(Duration::from_secs(20))
+        Client::new(format!(
+            "/proc/self/fd/{}/weir.sock",
+            self.socket_folder.as_raw_fd()
+        ))
+        .with_timeout(Duration::from_secs(20))
     }
 
     pub(crate) fn agent(&self) -> AgentState {
@@ -145,7 +155,9 @@ impl Node {
         };
         // The state comes first: the report of an agent that ends at once must find it running.
         *locked(&self.agent) = AgentState::Running;
-        let started = self.sandbox.call(Order::Start(Box::new(process)), ORDER_LIMIT);
+        let started = self
+            .sandbox
+            .call(Order::Start(Box::new(process)), ORDER_LIMIT);
         if started.is_err() {
             *locked(&self.agent) = AgentState::Stopped;
         }
@@ -160,7 +172,13 @@ impl Node {
             return Ok(());
         }
         drop(state);
-        self.sandbox.call(Order::Signal { process: AGENT.to_owned(), signal }, ORDER_LIMIT)?;
+        self.sandbox.call(
+            Order::Signal {
+                process: AGENT.to_owned(),
+                signal,
+            },
+            ORDER_LIMIT,
+        )?;
         let mut state = locked(&self.agent);
         let deadline = Instant::now() + ORDER_LIMIT;
         while *state == AgentState::Running {
@@ -192,7 +210,34 @@ impl Node {
                 self.last_words()
             );
         }
-        Ok(self.client().get::<Status>(STATUS).ok().map(|status| status.revision))
+        Ok(self
+            .client()
+            .get::<Status>(STATUS)
+            .ok()
+            .map(|status| status.revision))
+    }
+
+    /// Waits until the agent has realized a revision. An agent that was stopped on request is not waited for.
+    pub(crate) fn wait_realized(&self, revision: u64, deadline: Instant) -> Result<()> {
+        loop {
+            if self.agent() == AgentState::Stopped {
+                return Ok(());
+            }
+            let realized = self.realized()?;
+            if realized.is_some_and(|realized| realized >= revision) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let name = &self.own.name;
+                match realized {
+                    Some(realized) => bail!(
+                        "the agent of {name} has realized revision {realized} of {revision} only"
+                    ),
+                    None => bail!("the agent of {name} does not answer"),
+                }
+            }
+            std::thread::park_timeout(ASK_AGAIN);
+        }
     }
 
     /// The end of the agent's log.

@@ -6,20 +6,23 @@ use std::{net::IpAddr, sync::Arc};
 use serde_json::{Value, json};
 use weir_net::Family;
 
-use super::{
-    handle::Sandbox,
-    store::now,
-};
+use super::{handle::Sandbox, store::now};
 use crate::{
     config::{Node, address_of},
     object::Object,
     protocol::Protocol,
 };
 
+/// A container that was started again so often will not become ready.
+const RESTARTS_LIMIT: u32 = 5;
+
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContainerState {
-    Waiting(String),
+    /// Not started yet.
+    Waiting,
+    /// It cannot be started, for the given reason.
+    CannotStart(String),
     Running,
     Ended(i32),
 }
@@ -47,7 +50,11 @@ impl Container {
                 .collect::<Vec<_>>()
         };
         let command = words("command");
-        if command.is_empty() { None } else { Some([command, words("args")].concat()) }
+        if command.is_empty() {
+            None
+        } else {
+            Some([command, words("args")].concat())
+        }
     }
 
     /// The ports of the built-in server.
@@ -63,7 +70,10 @@ impl Container {
                     "SCTP" => Protocol::Sctp,
                     _ => return None,
                 };
-                Some((protocol, u16::try_from(port["containerPort"].as_u64()?).ok()?))
+                Some((
+                    protocol,
+                    u16::try_from(port["containerPort"].as_u64()?).ok()?,
+                ))
             })
             .collect()
     }
@@ -124,8 +134,10 @@ pub(crate) fn containers_of(pod: &Object) -> Vec<Container> {
         .iter()
         .enumerate()
         .map(|(number, spec)| Container {
-            name: spec["name"].as_str().map_or_else(|| number.to_string(), ToOwned::to_owned),
-            state: ContainerState::Waiting("ContainerCreating".to_owned()),
+            name: spec["name"]
+                .as_str()
+                .map_or_else(|| number.to_string(), ToOwned::to_owned),
+            state: ContainerState::Waiting,
             ready: false,
             restarts: 0,
             spec: spec.clone(),
@@ -143,14 +155,25 @@ impl Pod {
     }
 
     pub(crate) fn phase(&self) -> &'static str {
-        let all = |state: fn(&ContainerState) -> bool| {
-            !self.containers.is_empty() && self.containers.iter().all(|c| state(&c.state))
+        let over = |container: &Container| match container.state {
+            ContainerState::Ended(code) => !self.restart_policy.restarts(code),
+            ContainerState::Waiting | ContainerState::CannotStart(_) | ContainerState::Running => {
+                false
+            }
         };
-        if all(|state| *state == ContainerState::Ended(0)) {
-            "Succeeded"
-        } else if all(|state| matches!(state, ContainerState::Ended(_))) {
-            "Failed"
-        } else if self.containers.iter().any(|c| matches!(c.state, ContainerState::Waiting(_))) {
+        let waits = |container: &Container| {
+            matches!(
+                container.state,
+                ContainerState::Waiting | ContainerState::CannotStart(_)
+            )
+        };
+        if !self.containers.is_empty() && self.containers.iter().all(over) {
+            let good = self
+                .containers
+                .iter()
+                .all(|c| c.state == ContainerState::Ended(0));
+            if good { "Succeeded" } else { "Failed" }
+        } else if self.containers.iter().any(waits) {
             "Pending"
         } else {
             "Running"
@@ -159,7 +182,15 @@ impl Pod {
 
     /// Whether there is nothing to wait for any more.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_ready() || matches!(self.phase(), "Succeeded" | "Failed")
+        self.is_ready() || self.is_hopeless() || matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it will not become ready by waiting.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.containers.iter().any(|container| {
+            let ends_again = !container.ready && container.restarts >= RESTARTS_LIMIT;
+            ends_again || matches!(container.state, ContainerState::CannotStart(_))
+        })
     }
 
     /// What is missing, for people.
@@ -167,7 +198,10 @@ impl Pod {
         let unready = self.containers.iter().filter(|container| !container.ready);
         let words: Vec<String> = unready
             .map(|container| match &container.state {
-                ContainerState::Waiting(reason) => format!("container {}: {reason}", container.name),
+                ContainerState::Waiting => format!("container {} is not started", container.name),
+                ContainerState::CannotStart(reason) => {
+                    format!("container {}: {reason}", container.name)
+                }
                 ContainerState::Running => {
                     format!("container {} runs but is not ready", container.name)
                 }
@@ -188,7 +222,8 @@ impl Pod {
                 .into_iter()
                 .flatten()
                 .find(|condition| condition["type"] == kind && condition["status"] == status);
-            let since = before.map_or_else(|| json!(now()), |old| old["lastTransitionTime"].clone());
+            let since =
+                before.map_or_else(|| json!(now()), |old| old["lastTransitionTime"].clone());
             json!({"type": kind, "status": status, "lastTransitionTime": since})
         };
         let statuses: Vec<Value> = self
@@ -196,7 +231,11 @@ impl Pod {
             .iter()
             .map(|container| {
                 let state = match &container.state {
-                    ContainerState::Waiting(reason) => json!({"waiting": {"reason": reason}}),
+                    ContainerState::Waiting => json!({"waiting": {"reason": "ContainerCreating"}}),
+                    ContainerState::CannotStart(reason) => json!({"waiting": {
+                        "reason": "CreateContainerError",
+                        "message": reason,
+                    }}),
                     ContainerState::Running => json!({"running": {"startedAt": self.started}}),
                     ContainerState::Ended(code) => json!({"terminated": {
                         "exitCode": code,

@@ -21,7 +21,9 @@ use crate::{
     config::address_of,
     locked,
     object::Key,
-    protocol::{Flows, Order, Outcome, Path, ProbeAnswer, ProbeRequest, Protocol, Response, Transfer},
+    protocol::{
+        Flows, Order, Outcome, Path, ProbeAnswer, ProbeRequest, Protocol, Response, Transfer,
+    },
 };
 
 /// What a sandbox may take beyond the time of the probe itself.
@@ -48,13 +50,15 @@ struct Prepared {
 }
 
 /// Does all probes in parallel and answers in the order of the requests.
-pub(crate) fn probe_all(lab: &Lab, requests: Vec<ProbeRequest>, say: Say<'_>) -> Result<()> {
-    let prepared: Vec<Result<Prepared>> =
-        requests.iter().map(|request| prepare(lab, request)).collect();
+pub(crate) fn probe_all(lab: &Lab, requests: &[ProbeRequest], say: Say<'_>) -> Result<()> {
+    let prepared: Vec<Result<Prepared>> = requests
+        .iter()
+        .map(|request| prepare(lab, request))
+        .collect();
     let served = serve(requests.iter().zip(&prepared));
     let running: Vec<_> = prepared
         .into_iter()
-        .zip(&requests)
+        .zip(requests)
         .map(|(prepared, request)| {
             let prepared = prepared?;
             let order = Order::Probe {
@@ -67,7 +71,7 @@ pub(crate) fn probe_all(lab: &Lab, requests: Vec<ProbeRequest>, say: Say<'_>) ->
         })
         .collect();
     let mut said = Ok(());
-    for (running, request) in running.into_iter().zip(&requests) {
+    for (running, request) in running.into_iter().zip(requests) {
         let finish = || -> Result<ProbeAnswer> {
             let (prepared, reply) = running?;
             let limit = Duration::from_millis(request.timeout_ms) + GRACE;
@@ -93,13 +97,23 @@ pub(crate) fn probe_all(lab: &Lab, requests: Vec<ProbeRequest>, say: Say<'_>) ->
 
 /// Moves bytes over one connection.
 pub(crate) fn transfer(lab: &Lab, request: &ProbeRequest, transfer: Transfer) -> Result<Value> {
-    order_one(lab, request, |path| Order::Transfer { path, transfer }, Duration::ZERO)
+    order_one(
+        lab,
+        request,
+        |path| Order::Transfer { path, transfer },
+        Duration::ZERO,
+    )
 }
 
 /// Keeps flows running.
 pub(crate) fn traffic(lab: &Lab, request: &ProbeRequest, flows: Flows) -> Result<Value> {
     let duration = Duration::from_millis(flows.duration_ms);
-    order_one(lab, request, |path| Order::Traffic { path, flows }, duration)
+    order_one(
+        lab,
+        request,
+        |path| Order::Traffic { path, flows },
+        duration,
+    )
 }
 
 fn order_one(
@@ -110,8 +124,10 @@ fn order_one(
 ) -> Result<Value> {
     let prepared = prepare(lab, request);
     // Flows of both protocols may want the port.
-    let both = [Protocol::Tcp, Protocol::Udp]
-        .map(|protocol| ProbeRequest { protocol, ..request.clone() });
+    let both = [Protocol::Tcp, Protocol::Udp].map(|protocol| ProbeRequest {
+        protocol,
+        ..request.clone()
+    });
     let served = serve(both.iter().map(|request| (request, &prepared)));
     let finish = || {
         let prepared = prepared?;
@@ -126,13 +142,18 @@ fn order_one(
 type Served = Vec<(Arc<Sandbox>, Protocol, u16)>;
 
 /// Makes destinations answer, where requests ask for it.
-fn serve<'a>(
-    requests: impl Iterator<Item = (&'a ProbeRequest, &'a Result<Prepared>)>,
-) -> Served {
+fn serve<'a>(requests: impl Iterator<Item = (&'a ProbeRequest, &'a Result<Prepared>)>) -> Served {
     let mut served = Vec::new();
     let mut replies = Vec::new();
     for (request, prepared) in requests {
-        let Ok(Prepared { destination: Some(sandbox), path, .. }) = prepared else { continue };
+        let Ok(Prepared {
+            destination: Some(sandbox),
+            path,
+            ..
+        }) = prepared
+        else {
+            continue;
+        };
         let (protocol, port) = (request.protocol, path.destination.port());
         if request.serve
             && protocol != Protocol::Icmp
@@ -163,7 +184,10 @@ fn prepare(lab: &Lab, request: &ProbeRequest) -> Result<Prepared> {
     let source = find(lab, &request.from).context("source")?;
     let destination = find(lab, &request.to).context("destination")?;
     let sandbox = source.sandbox.with_context(|| {
-        format!("`{}` is no pod, node or external host of this lab, so nothing can send from it", request.from)
+        format!(
+            "`{}` is no pod, node or external host of this lab, so nothing can send from it",
+            request.from
+        )
     })?;
     let families = match request.family {
         None => Family::BOTH.to_vec(),
@@ -177,14 +201,22 @@ fn prepare(lab: &Lab, request: &ProbeRequest) -> Result<Prepared> {
     });
     let Some((own, address)) = both else {
         let words: Vec<String> = families.iter().map(ToString::to_string).collect();
-        bail!("{} and {} have no {} in common", source.name, destination.name, words.join(" or "));
+        bail!(
+            "{} and {} have no {} in common",
+            source.name,
+            destination.name,
+            words.join(" or ")
+        );
     };
     let port = match (request.protocol, request.port.or(destination.port)) {
         (Protocol::Icmp, _) => 0,
         (_, Some(port)) => port,
         (_, None) => bail!("no port is given"),
     };
-    ensure!(request.timeout_ms <= 3_600_000, "a probe may take an hour at most");
+    ensure!(
+        request.timeout_ms <= 3_600_000,
+        "a probe may take an hour at most"
+    );
     Ok(Prepared {
         source: sandbox,
         destination: destination.sandbox,
@@ -212,7 +244,11 @@ fn find(lab: &Lab, reference: &str) -> Result<End> {
     }
     if let Some(name) = reference.strip_prefix("node:") {
         let node = lab.node(name)?;
-        return Ok(end(reference.to_owned(), &node.sandbox, &node.own.addresses));
+        return Ok(end(
+            reference.to_owned(),
+            &node.sandbox,
+            &node.own.addresses,
+        ));
     }
     if reference == "world" || reference.starts_with("external:") {
         let host = match reference.strip_prefix("external:") {
@@ -223,12 +259,18 @@ fn find(lab: &Lab, reference: &str) -> Result<End> {
         return Ok(end(name, &host.sandbox, &host.own.addresses));
     }
     if let Some(service) = reference.strip_prefix("svc:") {
-        let (namespace, name) = service.split_once('/').context("a service is svc:NAMESPACE/NAME")?;
+        let (namespace, name) = service
+            .split_once('/')
+            .context("a service is svc:NAMESPACE/NAME")?;
         return find_service(lab, namespace, name);
     }
     let key = pod_key(reference)?;
     let pod = lab.pod(&key)?;
-    let port = pod.containers.iter().flat_map(super::pod::Container::ports).next();
+    let port = pod
+        .containers
+        .iter()
+        .flat_map(super::pod::Container::ports)
+        .next();
     Ok(End {
         port: port.map(|(_, port)| port),
         ..end(reference.to_owned(), &pod.sandbox, &pod.addresses)
@@ -238,9 +280,15 @@ fn find(lab: &Lab, reference: &str) -> Result<End> {
 fn find_service(lab: &Lab, namespace: &str, name: &str) -> Result<End> {
     let state = locked(&lab.state);
     let key = Key::new("Service", namespace, name);
-    let service = state.store.get(&key).with_context(|| format!("there is no {key}"))?;
-    let mut texts: Vec<&str> =
-        service.list("/spec/clusterIPs").iter().filter_map(Value::as_str).collect();
+    let service = state
+        .store
+        .get(&key)
+        .with_context(|| format!("there is no {key}"))?;
+    let mut texts: Vec<&str> = service
+        .list("/spec/clusterIPs")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     if texts.is_empty() {
         texts.extend(service.text("/spec/clusterIP"));
     }
@@ -259,10 +307,18 @@ fn find_service(lab: &Lab, namespace: &str, name: &str) -> Result<End> {
 /// The owner of an address, if it has one.
 fn find_address(lab: &Lab, address: IpAddr) -> End {
     let nodes = lab.nodes.values().map(|node| {
-        (format!("node:{}", node.own.name), Arc::clone(&node.sandbox), node.own.addresses.clone())
+        (
+            format!("node:{}", node.own.name),
+            Arc::clone(&node.sandbox),
+            node.own.addresses.clone(),
+        )
     });
     let externals = lab.externals.iter().map(|host| {
-        (format!("external:{}", host.own.name), Arc::clone(&host.sandbox), host.own.addresses.clone())
+        (
+            format!("external:{}", host.own.name),
+            Arc::clone(&host.sandbox),
+            host.own.addresses.clone(),
+        )
     });
     // A pod in its node's network has the node's addresses; they stand for the node.
     let pods: Vec<_> = locked(&lab.state)
@@ -274,10 +330,19 @@ fn find_address(lab: &Lab, address: IpAddr) -> End {
             (name, Arc::clone(&pod.sandbox), pod.addresses.clone())
         })
         .collect();
-    let owner = nodes.chain(externals).chain(pods).find(|(_, _, own)| own.contains(&address));
+    let owner = nodes
+        .chain(externals)
+        .chain(pods)
+        .find(|(_, _, own)| own.contains(&address));
     let (name, sandbox) = match owner {
         Some((name, sandbox, _)) => (name, Some(sandbox)),
         None => (address.to_string(), None),
     };
-    End { name, sandbox, addresses: vec![address], exact: true, port: None }
+    End {
+        name,
+        sandbox,
+        addresses: vec![address],
+        exact: true,
+        port: None,
+    }
 }

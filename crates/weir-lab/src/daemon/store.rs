@@ -36,14 +36,20 @@ impl Store {
         let key = object.key();
         let old = self.objects.get(&key);
         let kept = |pointer: &str| old.and_then(|old| old.get(pointer)).cloned();
-        let uid = object.get("/metadata/uid").cloned().or_else(|| kept("/metadata/uid"));
+        let uid = object
+            .get("/metadata/uid")
+            .cloned()
+            .or_else(|| kept("/metadata/uid"));
         let time = object
             .get("/metadata/creationTimestamp")
             .cloned()
             .or_else(|| kept("/metadata/creationTimestamp"));
         let status = object.get("/status").cloned().or_else(|| kept("/status"));
         let version = kept("/metadata/resourceVersion");
-        let node = object.get("/spec/nodeName").cloned().or_else(|| kept("/spec/nodeName"));
+        let node = object
+            .get("/spec/nodeName")
+            .cloned()
+            .or_else(|| kept("/spec/nodeName"));
         let is_pod = key.kind == "Pod";
         let value = object.value_mut();
         value["metadata"]["uid"] = uid.unwrap_or_else(|| json!(new_uid()));
@@ -60,7 +66,11 @@ impl Store {
         if old == Some(&object) {
             return Upsert::Unchanged;
         }
-        let upsert = if old.is_some() { Upsert::Changed } else { Upsert::Created };
+        let upsert = if old.is_some() {
+            Upsert::Changed
+        } else {
+            Upsert::Created
+        };
         self.put(object);
         upsert
     }
@@ -91,7 +101,9 @@ impl Store {
     }
 
     pub(crate) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Object> {
-        self.objects.values().filter(move |object| object.kind() == kind)
+        self.objects
+            .values()
+            .filter(move |object| object.kind() == kind)
     }
 
     fn put(&mut self, mut object: Object) {
@@ -117,7 +129,10 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder)?;
-        let mut publisher = Self { folder, revision: 0 };
+        let mut publisher = Self {
+            folder,
+            revision: 0,
+        };
         publisher.write_revision()?;
         Ok(publisher)
     }
@@ -157,7 +172,10 @@ impl Publisher {
     }
 
     fn write_revision(&mut self) -> Result<()> {
-        replace_file(&self.folder.join("revision"), &format!("{}\n", self.revision))
+        replace_file(
+            &self.folder.join("revision"),
+            &format!("{}\n", self.revision),
+        )
     }
 }
 
@@ -172,7 +190,9 @@ fn replace_file(path: &Path, text: &str) -> Result<()> {
 
 /// The time as Kubernetes writes it.
 pub(crate) fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
 }
 
 /// A random id in the form of a UUID.
@@ -199,11 +219,17 @@ mod tests {
         assert_eq!(publisher.publish(&mut store).unwrap(), 1);
         assert_eq!(store.upsert(object(text)), Upsert::Unchanged);
         assert_eq!(publisher.publish(&mut store).unwrap(), 1);
-        assert_eq!(store.upsert(object(&text.replace('1', "2"))), Upsert::Changed);
+        assert_eq!(
+            store.upsert(object(&text.replace('1', "2"))),
+            Upsert::Changed
+        );
         assert_eq!(publisher.publish(&mut store).unwrap(), 2);
         let written = fs::read_to_string(folder.path().join("Pod.default.yaml")).unwrap();
         assert_eq!(Object::parse_all(&written).unwrap().len(), 1);
-        assert_eq!(fs::read_to_string(folder.path().join("revision")).unwrap(), "2\n");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("revision")).unwrap(),
+            "2\n"
+        );
         store.remove(&Key::new("Pod", "default", "a")).unwrap();
         assert_eq!(publisher.publish(&mut store).unwrap(), 3);
         assert!(!folder.path().join("Pod.default.yaml").exists());
@@ -215,7 +241,9 @@ mod tests {
         store.upsert(object(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nstatus: {podIP: 10.0.0.1}",
         ));
-        store.upsert(object("apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {b: c}}"));
+        store.upsert(object(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {b: c}}",
+        ));
         let pod = store.get(&Key::new("Pod", "default", "a")).unwrap();
         assert_eq!(pod.text("/status/podIP"), Some("10.0.0.1"));
     }

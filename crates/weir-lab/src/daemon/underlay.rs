@@ -36,7 +36,10 @@ pub(crate) fn build(underlay: &NetNamespace, topology: &Topology) -> Result<()> 
     let (bridge, _) = netlink.ensure_bridge(BRIDGE)?;
     netlink.change_link(
         bridge.index,
-        &LinkChange { mtu: Some(topology.underlay_mtu), ..LinkChange::up() },
+        &LinkChange {
+            mtu: Some(topology.underlay_mtu),
+            ..LinkChange::up()
+        },
     )?;
     add_router(&mut netlink, bridge.index)
 }
@@ -51,8 +54,19 @@ pub(crate) fn join_node(
 ) -> Result<()> {
     let mut netlink = Netlink::open_in(underlay)?;
     let bridge = netlink.require_link(BRIDGE)?.index;
-    let port = plug(&mut netlink, node, &format!("node{number}"), topology.underlay_mtu)?;
-    netlink.change_link(port, &LinkChange { master: Some(Some(bridge)), ..LinkChange::up() })?;
+    let port = plug(
+        &mut netlink,
+        node,
+        &format!("node{number}"),
+        topology.underlay_mtu,
+    )?;
+    netlink.change_link(
+        port,
+        &LinkChange {
+            master: Some(Some(bridge)),
+            ..LinkChange::up()
+        },
+    )?;
     for address in &own.addresses {
         netlink.replace_route(&Route::device(IpNet::from(*address), bridge))?;
     }
@@ -87,7 +101,12 @@ pub(crate) fn join_external(
     topology: &Topology,
 ) -> Result<()> {
     let mut netlink = Netlink::open_in(underlay)?;
-    let port = plug(&mut netlink, host, &format!("external{number}"), topology.underlay_mtu)?;
+    let port = plug(
+        &mut netlink,
+        host,
+        &format!("external{number}"),
+        topology.underlay_mtu,
+    )?;
     netlink.change_link(port, &LinkChange::up())?;
     add_router(&mut netlink, port)?;
     for address in &own.addresses {
@@ -124,7 +143,10 @@ fn settle(netlink: &mut Netlink, addresses: &[IpAddr]) -> Result<IfIndex> {
         netlink.ensure_address(device, IpNet::from(*address))?;
     }
     for family in Family::BOTH {
-        let source = addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let source = addresses
+            .iter()
+            .copied()
+            .find(|address| Family::of(*address) == family);
         if source.is_some() {
             let all: IpNet = match family {
                 Family::V4 => IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0)?,

@@ -124,7 +124,10 @@ mod tests {
         let mut bytes = vec![0; 1000];
         Pattern::new(7).fill(&mut bytes);
         let whole = checksum(&[&bytes]);
-        assert_eq!(whole, checksum(&[&bytes[..3], &bytes[3..4], &bytes[4..999], &bytes[999..]]));
+        assert_eq!(
+            whole,
+            checksum(&[&bytes[..3], &bytes[3..4], &bytes[4..999], &bytes[999..]])
+        );
         let mut swapped = bytes.clone();
         swapped.swap(10, 20);
         assert_ne!(whole, checksum(&[&swapped]));

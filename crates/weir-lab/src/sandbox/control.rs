@@ -40,7 +40,10 @@ pub(crate) async fn serve(specification: &Specification, control: UnixStream) ->
                     serde_json::from_str(&line).context("order not understood")?;
                 let (sandbox, reports) = (Rc::clone(&sandbox), reports.clone());
                 tokio::task::spawn_local(async move {
-                    let result = sandbox.obey(order).await.map_err(|error| format!("{error:#}"));
+                    let result = sandbox
+                        .obey(order)
+                        .await
+                        .map_err(|error| format!("{error:#}"));
                     // The daemon is gone when nobody listens; then so is the sandbox in a moment.
                     let _ = reports.send(Report::Reply { id, result });
                 });
@@ -61,9 +64,11 @@ impl Sandbox {
                 self.listeners.borrow_mut().release(protocol, port);
                 Value::Null
             }
-            Order::Probe { path, protocol, size } => {
-                serde_json::to_value(probe::probe(path, protocol, size).await)?
-            }
+            Order::Probe {
+                path,
+                protocol,
+                size,
+            } => serde_json::to_value(probe::probe(path, protocol, size).await)?,
             Order::Fetch { path, page, host } => {
                 let limit = Duration::from_millis(path.timeout_ms);
                 let status =
@@ -87,7 +92,9 @@ async fn send_reports(
     mut write: tokio::net::unix::OwnedWriteHalf,
 ) {
     while let Some(report) = outbox.recv().await {
-        let Ok(mut line) = serde_json::to_vec(&report) else { continue };
+        let Ok(mut line) = serde_json::to_vec(&report) else {
+            continue;
+        };
         line.push(b'\n');
         if write.write_all(&line).await.is_err() {
             return;
@@ -97,8 +104,7 @@ async fn send_reports(
 
 /// Collects ended children, those of others too: in a pod this process is init.
 async fn reap(sandbox: Rc<Sandbox>, reports: UnboundedSender<Report>) {
-    let Ok(mut ended) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
+    let Ok(mut ended) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
     else {
         return;
     };

@@ -31,7 +31,10 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, ports: BTreeMap::new() }
+        Self {
+            name,
+            ports: BTreeMap::new(),
+        }
     }
 
     /// Answers on a port from now on. A port that some other program answers on is left to it.
@@ -86,7 +89,10 @@ async fn accept(name: String, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let greeting = Greeting { name: name.clone(), source: plain(peer).to_string() };
+                let greeting = Greeting {
+                    name: name.clone(),
+                    source: plain(peer).to_string(),
+                };
                 tokio::task::spawn_local(async move {
                     // The client's trouble is the client's to report.
                     let _ = converse(stream, &greeting).await;
@@ -104,7 +110,10 @@ async fn converse(stream: TcpStream, greeting: &Greeting) -> Result<()> {
     let mut read = BufReader::with_capacity(64 * 1024, read);
     // What does not end in a line is echoed as it comes.
     let start = read.fill_buf().await?;
-    let line_length = start.iter().position(|byte| *byte == b'\n').map_or(start.len(), |at| at + 1);
+    let line_length = start
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(start.len(), |at| at + 1);
     let line = start[..line_length].to_vec();
     read.consume(line_length);
     let text = String::from_utf8_lossy(&line);
@@ -120,7 +129,8 @@ async fn converse(stream: TcpStream, greeting: &Greeting) -> Result<()> {
                 bulk::receive(&mut read, send),
                 bulk::send(&mut write, receive, seed ^ u64::MAX)
             )?;
-            let mut trailer = serde_json::to_vec(&serde_json::json!({"received": received, "sent": sent}))?;
+            let mut trailer =
+                serde_json::to_vec(&serde_json::json!({"received": received, "sent": sent}))?;
             trailer.push(b'\n');
             Ok(write.write_all(&trailer).await?)
         }

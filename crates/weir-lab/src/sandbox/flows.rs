@@ -29,7 +29,9 @@ pub(crate) async fn transfer(path: Path, transfer: Transfer) -> Result<Value> {
     let begin = Instant::now();
     let limit = Duration::from_millis(path.timeout_ms);
     let Transfer { send, receive } = transfer;
-    timeout(limit, move_bytes(&path, transfer)).await.context("the transfer takes too long")??;
+    timeout(limit, move_bytes(&path, transfer))
+        .await
+        .context("the transfer takes too long")??;
     let seconds = begin.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = (send + receive) as f64 * 8.0 / seconds / 1e6;
@@ -47,7 +49,9 @@ async fn move_bytes(path: &Path, Transfer { send, receive }: Transfer) -> Result
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::with_capacity(64 * 1024, read);
     let seed = send.rotate_left(17) ^ receive ^ 0x9e37_79b9_7f4a_7c15;
-    write.write_all(format!("weir-transfer {send} {receive} {seed}\n").as_bytes()).await?;
+    write
+        .write_all(format!("weir-transfer {send} {receive} {seed}\n").as_bytes())
+        .await?;
     let (sent, received) = tokio::try_join!(
         bulk::send(&mut write, send, seed),
         bulk::receive(&mut read, receive)
@@ -55,8 +59,14 @@ async fn move_bytes(path: &Path, Transfer { send, receive }: Transfer) -> Result
     let mut line = String::new();
     read.read_line(&mut line).await?;
     let other: Value = serde_json::from_str(&line).context("the other side gave no checksums")?;
-    ensure!(other["received"] == sent, "bytes changed on the way to the destination");
-    ensure!(other["sent"] == received, "bytes changed on the way from the destination");
+    ensure!(
+        other["received"] == sent,
+        "bytes changed on the way to the destination"
+    );
+    ensure!(
+        other["sent"] == received,
+        "bytes changed on the way from the destination"
+    );
     Ok(())
 }
 
@@ -91,8 +101,14 @@ impl Count {
 /// Keeps flows of requests and answers running and counts.
 pub(crate) async fn traffic(path: Path, flows: Flows) -> Result<Value> {
     let deadline = Instant::now() + Duration::from_millis(flows.duration_ms);
-    let tcp = Rc::new(RefCell::new(Count { flows: flows.tcp, ..Count::default() }));
-    let udp = Rc::new(RefCell::new(Count { flows: flows.udp, ..Count::default() }));
+    let tcp = Rc::new(RefCell::new(Count {
+        flows: flows.tcp,
+        ..Count::default()
+    }));
+    let udp = Rc::new(RefCell::new(Count {
+        flows: flows.udp,
+        ..Count::default()
+    }));
     let mut tasks = Vec::new();
     for _ in 0..flows.tcp {
         let count = Rc::clone(&tcp);
@@ -185,12 +201,15 @@ async fn udp_flow(
         }
         tokio::time::sleep(Duration::from_micros(flows.pause_us)).await;
     }
-    if answered == 0 { Err(io::Error::other("no answer at all")) } else { Ok(()) }
+    if answered == 0 {
+        Err(io::Error::other("no answer at all"))
+    } else {
+        Ok(())
+    }
 }
 
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -55,9 +55,8 @@ async fn exchange(
             let payload = payload(size.unwrap_or(56));
             // A lost request is repeated like any other datagram.
             loop {
-                match timeout(RESEND, icmp::ping(path, &payload)).await {
-                    Ok(result) => return result.map(|()| None),
-                    Err(_) => {}
+                if let Ok(result) = timeout(RESEND, icmp::ping(path, &payload)).await {
+                    return result.map(|()| None);
                 }
             }
         }
@@ -86,13 +85,15 @@ async fn datagram(path: &Path, size: Option<u32>) -> io::Result<Greeting> {
     let mut buffer = vec![0; 65536];
     let length = loop {
         send(&socket, &request).await?;
-        match timeout(RESEND, socket.recv(&mut buffer)).await {
-            Ok(length) => break length?,
-            Err(_) => {}
+        if let Ok(length) = timeout(RESEND, socket.recv(&mut buffer)).await {
+            break length?;
         }
     };
     let answer = buffer.get(..length).unwrap_or_default();
-    let end = answer.iter().position(|byte| *byte == b'\n').unwrap_or(answer.len());
+    let end = answer
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(answer.len());
     let greeting = parse(answer.get(..end).unwrap_or_default())?;
     compare(&request, answer.get(end + 1..).unwrap_or_default())?;
     Ok(greeting)
@@ -127,7 +128,10 @@ fn parse(line: &[u8]) -> io::Result<Greeting> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     serde_json::from_slice(line).map_err(|_| {
-        let text = String::from_utf8_lossy(line).chars().take(80).collect::<String>();
+        let text = String::from_utf8_lossy(line)
+            .chars()
+            .take(80)
+            .collect::<String>();
         io::Error::other(format!("not the answer of an echo server: {text:?}"))
     })
 }
@@ -145,5 +149,7 @@ fn compare(sent: &[u8], received: &[u8]) -> io::Result<()> {
 
 /// Bytes that hold no line break.
 fn payload(size: u32) -> Vec<u8> {
-    (0..size).map(|place| b'a' + u8::try_from(place % 25).unwrap_or(0)).collect()
+    (0..size)
+        .map(|place| b'a' + u8::try_from(place % 25).unwrap_or(0))
+        .collect()
 }

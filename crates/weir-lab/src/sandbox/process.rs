@@ -39,7 +39,9 @@ impl Processes {
             command.current_dir(directory);
         }
         // The handle is dropped on purpose: `reap` collects every child, whoever started it.
-        let child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start `{program}`"))?;
         let id = i32::try_from(child.id())?;
         self.0.insert(id, process.name.clone());
         Ok(id)

@@ -76,7 +76,12 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
     cgroup::join(&specification.cgroup)?;
     match specification.kind {
         Kind::Pod => {
-            enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts, Namespace::Pid])?;
+            enter_new(&[
+                Namespace::Network,
+                Namespace::Mount,
+                Namespace::Uts,
+                Namespace::Pid,
+            ])?;
             if fork_into_pid_namespace(control)? == Side::Parent {
                 return Ok(Side::Parent);
             }
@@ -85,7 +90,10 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
             mount::proc(Path::new("/proc"))?;
         }
         Kind::HostPod(node) => {
-            enter_process(node, &[Namespace::Network, Namespace::Mount, Namespace::Uts])?;
+            enter_process(
+                node,
+                &[Namespace::Network, Namespace::Mount, Namespace::Uts],
+            )?;
             enter_new(&[Namespace::Mount, Namespace::Pid])?;
             if fork_into_pid_namespace(control)? == Side::Parent {
                 return Ok(Side::Parent);
@@ -93,7 +101,12 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
             mount::proc(Path::new("/proc"))?;
         }
         Kind::Node => {
-            enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts, Namespace::Cgroup])?;
+            enter_new(&[
+                Namespace::Network,
+                Namespace::Mount,
+                Namespace::Uts,
+                Namespace::Cgroup,
+            ])?;
             report(control, &Report::Pid(std::process::id()))?;
             prepare_network()?;
             show_own_sys()?;
@@ -166,7 +179,9 @@ fn make_place(target: &Path, scratch: &Path, directory: bool) -> Result<()> {
     if target.exists() {
         return Ok(());
     }
-    let parent = target.parent().context("the root directory cannot be missing")?;
+    let parent = target
+        .parent()
+        .context("the root directory cannot be missing")?;
     make_place(parent, scratch, true)?;
     let layer = scratch.join(parent.to_string_lossy().trim_matches('/').replace('/', "-"));
     let (upper, work) = (layer.join("upper"), layer.join("work"));

@@ -7,9 +7,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-use nix::sys::socket::{
-    Backlog, SockaddrStorage, bind, connect, listen, setsockopt, sockopt,
-};
+use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen, setsockopt, sockopt};
 
 use crate::protocol::{Outcome, Path, Protocol};
 
@@ -24,8 +22,13 @@ pub(crate) fn open(ipv6: bool, protocol: Protocol) -> io::Result<OwnedFd> {
         Protocol::Icmp => (libc::SOCK_DGRAM, libc::IPPROTO_ICMP),
     };
     // SAFETY: socket takes three integers and no pointer.
-    let fd =
-        unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, number) };
+    let fd = unsafe {
+        libc::socket(
+            family,
+            kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            number,
+        )
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -49,7 +52,10 @@ pub(crate) fn open_server(protocol: Protocol, port: u16) -> io::Result<OwnedFd> 
     if protocol != Protocol::Udp {
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrStorage::from(SocketAddr::new(any, port)),
+    )?;
     if protocol != Protocol::Udp {
         listen(&socket, Backlog::new(4096)?)?;
     }
@@ -67,11 +73,17 @@ pub(crate) fn open_client(protocol: Protocol, path: &Path) -> io::Result<OwnedFd
             // Leaves the choice of a port to connect, which knows the whole four-tuple.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         }
-        let any = || match ipv6 {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => IpAddr::from([0, 0, 0, 0]),
+        let any = || {
+            if ipv6 {
+                Ipv6Addr::UNSPECIFIED.into()
+            } else {
+                IpAddr::from([0, 0, 0, 0])
+            }
         };
-        let source = SocketAddr::new(path.source.unwrap_or_else(any), path.source_port.unwrap_or(0));
+        let source = SocketAddr::new(
+            path.source.unwrap_or_else(any),
+            path.source_port.unwrap_or(0),
+        );
         bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
     }
     if protocol == Protocol::Udp || protocol == Protocol::Icmp {

@@ -35,18 +35,31 @@ impl Server {
 pub(crate) async fn answer(name: String, server: Server) {
     let mut buffer = vec![0; 65536];
     loop {
-        let received = server.0.async_io(Interest::READABLE, || receive(&server.0, &mut buffer)).await;
+        let received = server
+            .0
+            .async_io(Interest::READABLE, || receive(&server.0, &mut buffer))
+            .await;
         // Errors are ICMP messages about earlier answers.
-        let Ok((length, peer, own)) = received else { continue };
-        let greeting = Greeting { name: name.clone(), source: plain(SocketAddr::V6(peer.into())).to_string() };
-        let Ok(mut reply) = serde_json::to_vec(&greeting) else { continue };
+        let Ok((length, peer, own)) = received else {
+            continue;
+        };
+        let greeting = Greeting {
+            name: name.clone(),
+            source: plain(SocketAddr::V6(peer.into())).to_string(),
+        };
+        let Ok(mut reply) = serde_json::to_vec(&greeting) else {
+            continue;
+        };
         reply.push(b'\n');
         let payload = buffer.get(..length).unwrap_or_default();
         // 65507 is the most that a datagram carries over IPv4.
         if reply.len() + payload.len() <= 65507 {
             reply.extend_from_slice(payload);
         }
-        let _ = server.0.async_io(Interest::WRITABLE, || send(&server.0, &reply, &peer, own)).await;
+        let _ = server
+            .0
+            .async_io(Interest::WRITABLE, || send(&server.0, &reply, &peer, own))
+            .await;
     }
 }
 
@@ -56,11 +69,18 @@ fn receive(
 ) -> io::Result<(usize, SockaddrIn6, Option<libc::in6_pktinfo>)> {
     let mut space = nix::cmsg_space!(libc::in6_pktinfo);
     let mut slices = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<SockaddrIn6>(fd.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())?;
-    let own = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(info),
-        _ => None,
+    let message = recvmsg::<SockaddrIn6>(
+        fd.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::empty(),
+    )?;
+    let own = message.cmsgs()?.find_map(|control| {
+        if let ControlMessageOwned::Ipv6PacketInfo(info) = control {
+            Some(info)
+        } else {
+            None
+        }
     });
     let peer = message.address.ok_or(io::ErrorKind::InvalidData)?;
     Ok((message.bytes, peer, own))
@@ -73,8 +93,17 @@ fn send(
     own: Option<libc::in6_pktinfo>,
 ) -> io::Result<usize> {
     // The interface is left to routing.
-    let own = own.map(|info| libc::in6_pktinfo { ipi6_ifindex: 0, ..info });
+    let own = own.map(|info| libc::in6_pktinfo {
+        ipi6_ifindex: 0,
+        ..info
+    });
     let control: Vec<_> = own.iter().map(ControlMessage::Ipv6PacketInfo).collect();
     let slices = [IoSlice::new(bytes)];
-    Ok(sendmsg(fd.as_raw_fd(), &slices, &control, MsgFlags::empty(), Some(peer))?)
+    Ok(sendmsg(
+        fd.as_raw_fd(),
+        &slices,
+        &control,
+        MsgFlags::empty(),
+        Some(peer),
+    )?)
 }

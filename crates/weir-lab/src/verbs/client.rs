@@ -35,7 +35,10 @@ pub(crate) fn ask(
             Response::Failed(error) => bail!(error),
         }
     }
-    bail!("the daemon of lab {name} ended (its log: {})", place.daemon_log().display())
+    bail!(
+        "the daemon of lab {name} ended (its log: {})",
+        place.daemon_log().display()
+    )
 }
 
 /// Asks something that has no answer.

@@ -7,7 +7,11 @@ use super::output::talk;
 use crate::{args::Down, place::Place};
 
 pub(crate) fn down(place: &Place, down: &Down) -> Result<()> {
-    let places = if down.all { Place::all()? } else { vec![place.clone()] };
+    let places = if down.all {
+        Place::all()?
+    } else {
+        vec![place.clone()]
+    };
     let mut failed = Vec::new();
     for place in places {
         match place.remove() {
@@ -16,5 +20,9 @@ pub(crate) fn down(place: &Place, down: &Down) -> Result<()> {
             Err(error) => failed.push(format!("lab {}: {error:#}", place.name())),
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!(failed.join("\n")) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!(failed.join("\n"))
+    }
 }

@@ -26,11 +26,18 @@ use crate::{
 /// Enters the namespaces behind a reference and becomes the command, or waits for it where a PID namespace makes
 /// another process necessary.
 pub(crate) fn run(place: &Place, reference: &str, argv: &[String]) -> Result<ExitCode> {
-    let request = Request::Locate { reference: reference.to_owned() };
+    let request = Request::Locate {
+        reference: reference.to_owned(),
+    };
     let location: Location = serde_json::from_value(client::ask_one(place, &request)?)?;
     let (program, arguments) = argv.split_first().context("no command is given")?;
     cgroup::join(&location.cgroup)?;
-    let mut namespaces = vec![Namespace::Network, Namespace::Mount, Namespace::Uts, Namespace::Cgroup];
+    let mut namespaces = vec![
+        Namespace::Network,
+        Namespace::Mount,
+        Namespace::Uts,
+        Namespace::Cgroup,
+    ];
     if location.own_pid_namespace {
         namespaces.push(Namespace::Pid);
     }
@@ -38,7 +45,10 @@ pub(crate) fn run(place: &Place, reference: &str, argv: &[String]) -> Result<Exi
     // The search path of the namespaces decides where the program is found, not that of the caller.
     let found = search(program, location.environment.get("PATH"));
     let mut command = command(&found);
-    command.arg0(program).args(arguments).envs(&location.environment);
+    command
+        .arg0(program)
+        .args(arguments)
+        .envs(&location.environment);
     if !location.own_pid_namespace {
         return Err(command.exec()).with_context(|| format!("cannot run `{program}`"));
     }
@@ -46,14 +56,19 @@ pub(crate) fn run(place: &Place, reference: &str, argv: &[String]) -> Result<Exi
     unsafe {
         command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
     }
-    let mut child = command.spawn().with_context(|| format!("cannot run `{program}`"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{program}`"))?;
     // Ctrl-C is for the command; this process stays to pass its exit code on.
     for number in [Signal::SIGINT, Signal::SIGQUIT] {
         // SAFETY: ignoring a signal installs no handler.
         unsafe { signal(number, SigHandler::SigIgn) }?;
     }
     let status = child.wait()?;
-    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(2);
+    let code = status
+        .code()
+        .or(status.signal().map(|signal| 128 + signal))
+        .unwrap_or(2);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)))
 }
 

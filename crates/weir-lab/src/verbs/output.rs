@@ -37,8 +37,11 @@ pub(crate) fn get(place: &Place, get: &Get) -> Result<()> {
         (None, Some(_)) => Some("default".to_owned()),
         (namespace, _) => namespace.clone(),
     };
-    let request =
-        Request::Get { kind: get.kind.clone(), namespace, name: get.object.clone() };
+    let request = Request::Get {
+        kind: get.kind.clone(),
+        namespace,
+        name: get.object.clone(),
+    };
     let mut objects = Vec::new();
     client::ask(place, &request, |value| {
         objects.push(serde_json::from_value::<Object>(value)?);
@@ -52,7 +55,10 @@ pub(crate) fn get(place: &Place, get: &Get) -> Result<()> {
     };
     match get.output {
         Output::Json => data(format_args!("{}", serde_json::to_string_pretty(&values())?)),
-        Output::Yaml => data(format_args!("{}", serde_saphyr::to_string(&values())?.trim_end())),
+        Output::Yaml => data(format_args!(
+            "{}",
+            serde_saphyr::to_string(&values())?.trim_end()
+        )),
         Output::Table => table(&objects),
     }
 }
@@ -63,24 +69,45 @@ fn table(objects: &[Object]) -> Result<()> {
         return Ok(());
     };
     let key = first.key();
-    let mut header: Vec<&str> = if key.namespace.is_empty() { vec![] } else { vec!["NAMESPACE"] };
+    let mut header: Vec<&str> = if key.namespace.is_empty() {
+        vec![]
+    } else {
+        vec!["NAMESPACE"]
+    };
     header.push("NAME");
     header.extend(columns(&key.kind).iter().map(|(title, _)| *title));
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(ToOwned::to_owned).collect()];
     for object in objects {
-        let Key { kind, namespace, name } = object.key();
-        let mut row = if namespace.is_empty() { vec![] } else { vec![namespace] };
+        let Key {
+            kind,
+            namespace,
+            name,
+        } = object.key();
+        let mut row = if namespace.is_empty() {
+            vec![]
+        } else {
+            vec![namespace]
+        };
         row.push(name);
         row.extend(columns(&kind).iter().map(|(_, cell)| cell(object)));
         rows.push(row);
     }
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(String::len).max().unwrap_or(0))
+        .map(|at| {
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(String::len)
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         data(format_args!("{}", cells.join("   ").trim_end()))?;
     }
     Ok(())
@@ -93,40 +120,69 @@ fn columns(kind: &str) -> &'static [Column] {
         "Pod" => &[
             ("READY", |pod| {
                 let statuses = pod.list("/status/containerStatuses");
-                let ready = statuses.iter().filter(|status| status["ready"] == true).count();
+                let ready = statuses
+                    .iter()
+                    .filter(|status| status["ready"] == true)
+                    .count();
                 format!("{ready}/{}", pod.list("/spec/containers").len())
             }),
-            ("STATUS", |pod| pod.text("/status/phase").unwrap_or("Pending").to_owned()),
+            ("STATUS", |pod| {
+                pod.text("/status/phase").unwrap_or("Pending").to_owned()
+            }),
             ("RESTARTS", |pod| {
                 let statuses = pod.list("/status/containerStatuses");
-                let restarts: u64 =
-                    statuses.iter().filter_map(|status| status["restartCount"].as_u64()).sum();
+                let restarts: u64 = statuses
+                    .iter()
+                    .filter_map(|status| status["restartCount"].as_u64())
+                    .sum();
                 restarts.to_string()
             }),
             ("IP", |pod| joined(pod, "/status/podIPs", "ip")),
-            ("NODE", |pod| pod.text("/spec/nodeName").unwrap_or("<none>").to_owned()),
+            ("NODE", |pod| {
+                pod.text("/spec/nodeName").unwrap_or("<none>").to_owned()
+            }),
         ],
         "Node" => &[
             ("INTERNAL-IP", |node| {
                 let addresses = node.list("/status/addresses").iter();
                 let internal = addresses.filter(|entry| entry["type"] == "InternalIP");
-                internal.filter_map(|entry| entry["address"].as_str()).collect::<Vec<_>>().join(",")
+                internal
+                    .filter_map(|entry| entry["address"].as_str())
+                    .collect::<Vec<_>>()
+                    .join(",")
             }),
             ("POD-CIDRS", |node| {
                 let cidrs = node.list("/spec/podCIDRs").iter();
-                cidrs.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+                cidrs
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(",")
             }),
         ],
         "Service" => &[
-            ("TYPE", |service| service.text("/spec/type").unwrap_or("ClusterIP").to_owned()),
-            ("CLUSTER-IP", |service| service.text("/spec/clusterIP").unwrap_or("<none>").to_owned()),
+            ("TYPE", |service| {
+                service.text("/spec/type").unwrap_or("ClusterIP").to_owned()
+            }),
+            ("CLUSTER-IP", |service| {
+                service
+                    .text("/spec/clusterIP")
+                    .unwrap_or("<none>")
+                    .to_owned()
+            }),
         ],
         _ => &[],
     }
 }
 
 fn joined(object: &Object, list: &str, field: &str) -> String {
-    let entries: Vec<&str> =
-        object.list(list).iter().filter_map(|entry| entry[field].as_str()).collect();
-    if entries.is_empty() { "<none>".to_owned() } else { entries.join(",") }
+    let entries: Vec<&str> = object
+        .list(list)
+        .iter()
+        .filter_map(|entry| entry[field].as_str())
+        .collect();
+    if entries.is_empty() {
+        "<none>".to_owned()
+    } else {
+        entries.join(",")
+    }
 }

@@ -36,7 +36,11 @@ pub(crate) fn probe(place: &Place, probe: &Probe) -> Result<ExitCode> {
         let answer: ProbeAnswer = serde_json::from_value(answer)?;
         // Without an address it did not come to sending anything.
         let could_not_run = answer.outcome == Outcome::Error && answer.address.is_none();
-        code = code.max(if could_not_run { 2 } else { u8::from(!answer.allowed) });
+        code = code.max(if could_not_run {
+            2
+        } else {
+            u8::from(!answer.allowed)
+        });
         Ok(())
     })?;
     Ok(ExitCode::from(code))
@@ -62,7 +66,14 @@ fn read_batch(file: &std::path::Path) -> Result<Vec<ProbeRequest>> {
 
 pub(crate) fn transfer(place: &Place, args: &TransferArgs) -> Result<()> {
     let request = Request::Transfer {
-        request: request(&args.from, &args.to, args.port, args.family, args.timeout, args.serve),
+        request: request(
+            &args.from,
+            &args.to,
+            args.port,
+            args.family,
+            args.timeout,
+            args.serve,
+        ),
         transfer: args.transfer(),
     };
     data(format_args!("{}", client::ask_one(place, &request)?))
@@ -71,7 +82,14 @@ pub(crate) fn transfer(place: &Place, args: &TransferArgs) -> Result<()> {
 pub(crate) fn traffic(place: &Place, args: &Traffic) -> Result<ExitCode> {
     let limit = Duration::from_secs(30);
     let request = Request::Traffic {
-        request: request(&args.from, &args.to, args.port, args.family, limit, args.serve),
+        request: request(
+            &args.from,
+            &args.to,
+            args.port,
+            args.family,
+            limit,
+            args.serve,
+        ),
         flows: Flows {
             tcp: args.tcp,
             udp: args.udp,

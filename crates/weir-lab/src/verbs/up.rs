@@ -35,7 +35,10 @@ pub(crate) fn up(place: &Place, up: &Up) -> Result<()> {
         config.dataplane = Dataplane::KernelRouting;
     }
     let objects = read_manifests(&up.filenames)?;
-    let nodes: Vec<&Object> = objects.iter().filter(|object| object.kind() == "Node").collect();
+    let nodes: Vec<&Object> = objects
+        .iter()
+        .filter(|object| object.kind() == "Node")
+        .collect();
     let topology = config.resolve(up.nodes, &nodes)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab makes network namespaces, which takes root (hint: sudo weir lab up …)");
@@ -46,16 +49,26 @@ pub(crate) fn up(place: &Place, up: &Up) -> Result<()> {
     }
     // What a lab that crashed has left behind.
     if place.remove()? {
-        talk(format_args!("removed what an earlier lab {} had left", place.name()));
+        talk(format_args!(
+            "removed what an earlier lab {} had left",
+            place.name()
+        ));
     }
-    let request =
-        Request::Up { topology: Box::new(topology), objects, wait: milliseconds(&up.waiting) };
+    let request = Request::Up {
+        topology: Box::new(topology),
+        objects,
+        wait: milliseconds(&up.waiting),
+    };
     let built = start_daemon(place).and_then(|()| client::call(place, &request));
     if let Err(error) = built {
         // Pods that are not ready are something to look at; a lab that could not be built is not.
         let is_built = client::ask_one(
             place,
-            &Request::Get { kind: "Node".to_owned(), namespace: None, name: None },
+            &Request::Get {
+                kind: "Node".to_owned(),
+                namespace: None,
+                name: None,
+            },
         );
         if is_built.is_ok() {
             return Err(error.context(format!(
@@ -64,7 +77,14 @@ pub(crate) fn up(place: &Place, up: &Up) -> Result<()> {
             )));
         }
         let log = fs::read_to_string(place.daemon_log()).unwrap_or_default();
-        for line in log.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev() {
+        for line in log
+            .lines()
+            .rev()
+            .take(20)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
             talk(format_args!("{line}"));
         }
         place.remove()?;
@@ -77,7 +97,10 @@ pub(crate) fn up(place: &Place, up: &Up) -> Result<()> {
 fn start_daemon(place: &Place) -> Result<()> {
     fs::create_dir_all(place.folder())
         .with_context(|| format!("cannot make {}", place.folder().display()))?;
-    let log = fs::OpenOptions::new().create(true).append(true).open(place.daemon_log())?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(place.daemon_log())?;
     let mut daemon = command("/proc/self/exe")
         .args(["lab", "daemon", "--name", place.name()])
         .stdin(Stdio::null())

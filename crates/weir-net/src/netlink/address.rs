@@ -35,7 +35,10 @@ impl Netlink {
     /// All addresses of all interfaces.
     pub fn addresses(&mut self) -> Result<Vec<Address>> {
         let mut addresses = Vec::new();
-        let subject = Subject { action: "list", object: "addresses" };
+        let subject = Subject {
+            action: "list",
+            object: "addresses",
+        };
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.dump(request, subject, |message| {
             if let RouteNetlinkMessage::NewAddress(message) = message {
@@ -49,10 +52,15 @@ impl Netlink {
     pub fn ensure_address(&mut self, link: IfIndex, prefix: IpNet) -> Result<bool> {
         let mut message = message_of(link, prefix);
         if prefix.addr().is_ipv6() {
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         let object = format!("address {prefix} on interface {link}");
-        let subject = Subject { action: "add", object: &object };
+        let subject = Subject {
+            action: "add",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewAddress(message);
         match self.change(request, NLM_F_CREATE | NLM_F_EXCL, subject) {
             Ok(()) => Ok(true),
@@ -64,7 +72,10 @@ impl Netlink {
     /// Gives an interface an address or renews the one that is there.
     pub fn replace_address(&mut self, link: IfIndex, prefix: IpNet) -> Result<()> {
         let object = format!("address {prefix} on interface {link}");
-        let subject = Subject { action: "replace", object: &object };
+        let subject = Subject {
+            action: "replace",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewAddress(message_of(link, prefix));
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
     }
@@ -72,7 +83,10 @@ impl Netlink {
     /// Takes an address away; tells whether it was there.
     pub fn delete_address(&mut self, link: IfIndex, prefix: IpNet) -> Result<bool> {
         let object = format!("address {prefix} on interface {link}");
-        let subject = Subject { action: "delete", object: &object };
+        let subject = Subject {
+            action: "delete",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::DelAddress(message_of(link, prefix));
         existed(self.change(request, 0, subject))
     }
@@ -104,7 +118,11 @@ fn message_of(link: IfIndex, prefix: IpNet) -> AddressMessage {
         Family::V6 => AddressFamily::Inet6,
     };
     message.header.prefix_len = prefix.prefix_len();
-    message.attributes.push(AddressAttribute::Local(prefix.addr()));
-    message.attributes.push(AddressAttribute::Address(prefix.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Local(prefix.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(prefix.addr()));
     message
 }

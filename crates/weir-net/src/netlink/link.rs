@@ -18,6 +18,10 @@ use crate::{Error, IfIndex, MacAddress, NetNamespace, Result};
 
 /// A network interface as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent flags of the kernel"
+)]
 pub struct Link {
     /// Its number in its namespace.
     pub index: IfIndex,
@@ -101,7 +105,10 @@ pub struct LinkChange {
 impl LinkChange {
     /// Only switches it on.
     pub fn up() -> Self {
-        Self { up: Some(true), ..Self::default() }
+        Self {
+            up: Some(true),
+            ..Self::default()
+        }
     }
 }
 
@@ -109,12 +116,19 @@ impl Netlink {
     /// All interfaces.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut links = Vec::new();
-        let subject = Subject { action: "list", object: "links" };
-        self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), subject, |message| {
-            if let RouteNetlinkMessage::NewLink(message) = message {
-                links.push(link_of(&message));
-            }
-        })?;
+        let subject = Subject {
+            action: "list",
+            object: "links",
+        };
+        self.dump(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            subject,
+            |message| {
+                if let RouteNetlinkMessage::NewLink(message) = message {
+                    links.push(link_of(&message));
+                }
+            },
+        )?;
         Ok(links)
     }
 
@@ -122,7 +136,9 @@ impl Netlink {
     pub fn link(&mut self, name: &str) -> Result<Option<Link>> {
         check_name(name)?;
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
         self.get_link(message, name)
     }
 
@@ -135,21 +151,30 @@ impl Netlink {
 
     /// The interface with a name, which must be there.
     pub fn require_link(&mut self, name: &str) -> Result<Link> {
-        self.link(name)?
-            .ok_or_else(|| Error::NotFound { what: "interface", object: name.to_owned() })
+        self.link(name)?.ok_or_else(|| Error::NotFound {
+            what: "interface",
+            object: name.to_owned(),
+        })
     }
 
     /// Makes a pair of virtual Ethernet devices, both down, and returns the near end.
     pub fn create_veth(&mut self, veth: &Veth<'_>) -> Result<Link> {
         check_name(veth.peer_name)?;
         let mut peer = LinkMessage::default();
-        peer.attributes.push(LinkAttribute::IfName(veth.peer_name.to_owned()));
+        peer.attributes
+            .push(LinkAttribute::IfName(veth.peer_name.to_owned()));
         peer.attributes.extend(common(veth.peer_mac, veth.mtu));
         if let Some(namespace) = veth.peer_namespace {
-            peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+            peer.attributes
+                .push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
         }
         let data = InfoData::Veth(InfoVeth::Peer(peer));
-        self.create(veth.name, InfoKind::Veth, Some(data), common(veth.mac, veth.mtu))
+        self.create(
+            veth.name,
+            InfoKind::Veth,
+            Some(data),
+            common(veth.mac, veth.mtu),
+        )
     }
 
     /// Makes a pair of virtual Ethernet devices unless the near end is there; tells whether it made it.
@@ -159,12 +184,16 @@ impl Netlink {
 
     /// Makes a bridge unless it is there.
     pub fn ensure_bridge(&mut self, name: &str) -> Result<(Link, bool)> {
-        self.ensure(name, |netlink| netlink.create(name, InfoKind::Bridge, None, Vec::new()))
+        self.ensure(name, |netlink| {
+            netlink.create(name, InfoKind::Bridge, None, Vec::new())
+        })
     }
 
     /// Makes a dummy device unless it is there.
     pub fn ensure_dummy(&mut self, name: &str) -> Result<(Link, bool)> {
-        self.ensure(name, |netlink| netlink.create(name, InfoKind::Dummy, None, Vec::new()))
+        self.ensure(name, |netlink| {
+            netlink.create(name, InfoKind::Dummy, None, Vec::new())
+        })
     }
 
     /// Makes a VXLAN device unless it is there.
@@ -203,19 +232,30 @@ impl Netlink {
         }
         message.attributes = common(change.mac, change.mtu);
         if let Some(master) = change.master {
-            message.attributes.push(LinkAttribute::Controller(master.map_or(0, IfIndex::get)));
+            message
+                .attributes
+                .push(LinkAttribute::Controller(master.map_or(0, IfIndex::get)));
         }
         if let Some(name) = &change.name {
             check_name(name)?;
             message.attributes.push(LinkAttribute::IfName(name.clone()));
         }
         if let Some(generate) = change.generate_address {
-            let mode = if generate { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
+            let mode = if generate {
+                In6AddrGenMode::Eui64
+            } else {
+                In6AddrGenMode::None
+            };
             let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
-            message.attributes.push(LinkAttribute::AfSpecUnspec(vec![inet6]));
+            message
+                .attributes
+                .push(LinkAttribute::AfSpecUnspec(vec![inet6]));
         }
         let object = format!("interface {index} ({change:?})");
-        let subject = Subject { action: "change", object: &object };
+        let subject = Subject {
+            action: "change",
+            object: &object,
+        };
         self.change(RouteNetlinkMessage::SetLink(message), 0, subject)
     }
 
@@ -224,7 +264,10 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index.get();
         let object = format!("interface {index}");
-        let subject = Subject { action: "delete", object: &object };
+        let subject = Subject {
+            action: "delete",
+            object: &object,
+        };
         existed(self.change(RouteNetlinkMessage::DelLink(message), 0, subject))
     }
 
@@ -237,11 +280,16 @@ impl Netlink {
     }
 
     fn get_link(&mut self, message: LinkMessage, object: &str) -> Result<Option<Link>> {
-        let subject = Subject { action: "read interface", object };
-        Ok(match self.get(RouteNetlinkMessage::GetLink(message), subject)? {
-            Some(RouteNetlinkMessage::NewLink(message)) => Some(link_of(&message)),
-            _ => None,
-        })
+        let subject = Subject {
+            action: "read interface",
+            object,
+        };
+        Ok(
+            match self.get(RouteNetlinkMessage::GetLink(message), subject)? {
+                Some(RouteNetlinkMessage::NewLink(message)) => Some(link_of(&message)),
+                _ => None,
+            },
+        )
     }
 
     fn create(
@@ -253,13 +301,22 @@ impl Netlink {
     ) -> Result<Link> {
         check_name(name)?;
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
         message.attributes.extend(attributes);
         let mut info = vec![LinkInfo::Kind(kind)];
         info.extend(data.map(LinkInfo::Data));
         message.attributes.push(LinkAttribute::LinkInfo(info));
-        let subject = Subject { action: "create interface", object: name };
-        self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, subject)?;
+        let subject = Subject {
+            action: "create interface",
+            object: name,
+        };
+        self.change(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            subject,
+        )?;
         self.require_link(name)
     }
 
@@ -338,4 +395,3 @@ fn check_name(name: &str) -> Result<()> {
         Err(Error::InvalidInterfaceName(name.to_owned()))
     }
 }
-

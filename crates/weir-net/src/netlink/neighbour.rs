@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    neighbour::{
-        self, NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
-    },
+    neighbour::{self, NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage},
 };
 
 use super::{Netlink, Subject, link::existed};
@@ -47,12 +45,19 @@ impl Netlink {
         for family in Family::BOTH {
             let mut request = NeighbourMessage::default();
             request.header.family = address_family(family);
-            let subject = Subject { action: "list", object: "neighbours" };
-            self.dump(RouteNetlinkMessage::GetNeighbour(request), subject, |message| {
-                if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    neighbours.extend(neighbour_of(&message));
-                }
-            })?;
+            let subject = Subject {
+                action: "list",
+                object: "neighbours",
+            };
+            self.dump(
+                RouteNetlinkMessage::GetNeighbour(request),
+                subject,
+                |message| {
+                    if let RouteNetlinkMessage::NewNeighbour(message) = message {
+                        neighbours.extend(neighbour_of(&message));
+                    }
+                },
+            )?;
         }
         Ok(neighbours)
     }
@@ -66,9 +71,14 @@ impl Netlink {
     ) -> Result<()> {
         let mut message = message_of(link, ip);
         message.header.state = neighbour::NeighbourState::Permanent;
-        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
         let object = format!("neighbour {ip} on interface {link}");
-        let subject = Subject { action: "set", object: &object };
+        let subject = Subject {
+            action: "set",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewNeighbour(message);
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
     }
@@ -78,7 +88,10 @@ impl Netlink {
         let mut message = message_of(link, ip);
         message.header.flags = NeighbourFlags::Use;
         let object = format!("neighbour {ip} on interface {link}");
-        let subject = Subject { action: "resolve", object: &object };
+        let subject = Subject {
+            action: "resolve",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewNeighbour(message);
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
     }
@@ -86,8 +99,15 @@ impl Netlink {
     /// Removes a neighbour; tells whether it was there.
     pub fn delete_neighbour(&mut self, link: IfIndex, ip: IpAddr) -> Result<bool> {
         let object = format!("neighbour {ip} on interface {link}");
-        let subject = Subject { action: "delete", object: &object };
-        existed(self.change(RouteNetlinkMessage::DelNeighbour(message_of(link, ip)), 0, subject))
+        let subject = Subject {
+            action: "delete",
+            object: &object,
+        };
+        existed(self.change(
+            RouteNetlinkMessage::DelNeighbour(message_of(link, ip)),
+            0,
+            subject,
+        ))
     }
 
     /// Tells a VXLAN device behind which tunnel address a hardware address lives.
@@ -101,9 +121,14 @@ impl Netlink {
         message.header.family = AddressFamily::Bridge;
         message.header.flags = NeighbourFlags::Own;
         message.header.state = neighbour::NeighbourState::Permanent;
-        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
         let object = format!("forwarding entry {mac} to {tunnel} on interface {link}");
-        let subject = Subject { action: "add", object: &object };
+        let subject = Subject {
+            action: "add",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewNeighbour(message);
         self.change(request, NLM_F_CREATE | NLM_F_APPEND, subject)
     }
@@ -120,7 +145,9 @@ fn message_of(link: IfIndex, ip: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = address_family(Family::of(ip));
     message.header.ifindex = link.get();
-    message.attributes.push(NeighbourAttribute::Destination(ip.into()));
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(ip.into()));
     message
 }
 
@@ -146,5 +173,10 @@ pub(crate) fn neighbour_of(message: &NeighbourMessage) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { link: IfIndex::new(message.header.ifindex), ip: ip?, mac, state })
+    Some(Neighbour {
+        link: IfIndex::new(message.header.ifindex),
+        ip: ip?,
+        mac,
+        state,
+    })
 }

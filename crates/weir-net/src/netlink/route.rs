@@ -152,7 +152,10 @@ impl Netlink {
         let mut routes = Vec::new();
         let mut request = RouteMessage::default();
         request.header.address_family = address_family(family);
-        let subject = Subject { action: "list", object: "routes" };
+        let subject = Subject {
+            action: "list",
+            object: "routes",
+        };
         self.dump(RouteNetlinkMessage::GetRoute(request), subject, |message| {
             if let RouteNetlinkMessage::NewRoute(message) = message {
                 routes.extend(route_of(&message));
@@ -169,13 +172,21 @@ impl Netlink {
             .into_iter()
             .filter(|route| route.destination == all && route.kind == RouteKind::Unicast)
             .min_by_key(|route| route.metric)
-            .and_then(|route| Some(DefaultRoute { link: route.link?, gateway: route.gateway })))
+            .and_then(|route| {
+                Some(DefaultRoute {
+                    link: route.link?,
+                    gateway: route.gateway,
+                })
+            }))
     }
 
     /// Adds a route; tells whether it was new.
     pub fn ensure_route(&mut self, route: &Route) -> Result<bool> {
         let object = route.to_string();
-        let subject = Subject { action: "add route", object: &object };
+        let subject = Subject {
+            action: "add route",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewRoute(message_of(route));
         match self.change(request, NLM_F_CREATE | NLM_F_EXCL, subject) {
             Ok(()) => Ok(true),
@@ -187,7 +198,10 @@ impl Netlink {
     /// Adds a route or puts it in the place of the one with its destination and metric.
     pub fn replace_route(&mut self, route: &Route) -> Result<()> {
         let object = route.to_string();
-        let subject = Subject { action: "replace route", object: &object };
+        let subject = Subject {
+            action: "replace route",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::NewRoute(message_of(route));
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
     }
@@ -195,7 +209,10 @@ impl Netlink {
     /// Removes a route; tells whether it was there.
     pub fn delete_route(&mut self, route: &Route) -> Result<bool> {
         let object = route.to_string();
-        let subject = Subject { action: "delete route", object: &object };
+        let subject = Subject {
+            action: "delete route",
+            object: &object,
+        };
         let request = RouteNetlinkMessage::DelRoute(message_of(route));
         existed(self.change(request, 0, subject))
     }
@@ -281,7 +298,11 @@ fn message_of(route: &Route) -> RouteMessage {
             RouteKind::Blackhole => RouteType::BlackHole,
             RouteKind::Unreachable => RouteType::Unreachable,
         },
-        flags: if route.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
+        flags: if route.onlink {
+            RouteFlags::Onlink
+        } else {
+            RouteFlags::empty()
+        },
         ..RouteHeader::default()
     };
     let attributes = &mut message.attributes;
@@ -299,8 +320,16 @@ fn message_of(route: &Route) -> RouteMessage {
         });
     }
     attributes.extend(route.link.map(|link| RouteAttribute::Oif(link.get())));
-    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
-    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    attributes.extend(
+        route
+            .source
+            .map(|source| RouteAttribute::PrefSource(source.into())),
+    );
+    attributes.extend(
+        route
+            .mtu
+            .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
+    );
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }

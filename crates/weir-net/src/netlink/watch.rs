@@ -5,10 +5,10 @@
 //! has to list everything again.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
-    collections::VecDeque,
 };
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -20,7 +20,7 @@ use super::{
     BUFFER_SIZE, Subject, address::address_of, frame, link::link_of, neighbour::neighbour_of,
     padding, route::route_of,
 };
-use crate::{Address, Error, Link, NetNamespace, Neighbour, Result, Route};
+use crate::{Address, Error, Link, Neighbour, NetNamespace, Result, Route};
 
 /// Something that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,9 @@ pub struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("pending", &self.pending.len()).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +69,10 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
 ];
 
-const SUBJECT: Subject<'static> = Subject { action: "watch", object: "network changes" };
+const SUBJECT: Subject<'static> = Subject {
+    action: "watch",
+    object: "network changes",
+};
 
 impl Watch {
     /// Subscribes in the network namespace of the calling thread. Open it before listing what is there, so that no
@@ -80,7 +85,11 @@ impl Watch {
             socket.add_membership(group).map_err(failed)?;
         }
         socket.set_non_blocking(true).map_err(failed)?;
-        Ok(Self { socket, buffer: vec![0; BUFFER_SIZE], pending: VecDeque::new() })
+        Ok(Self {
+            socket,
+            buffer: vec![0; BUFFER_SIZE],
+            pending: VecDeque::new(),
+        })
     }
 
     /// Subscribes in another network namespace.
@@ -132,7 +141,10 @@ impl Watch {
             let (bytes, tail) = rest.split_at(message_length);
             rest = tail.get(padding(message_length)..).unwrap_or_default();
             match NetlinkMessage::deserialize(bytes) {
-                Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => {
+                Ok(NetlinkMessage {
+                    payload: NetlinkPayload::InnerMessage(message),
+                    ..
+                }) => {
                     self.pending.extend(change_of(&message));
                 }
                 Ok(_) => {}
@@ -161,9 +173,7 @@ fn change_of(message: &RouteNetlinkMessage) -> Option<Change> {
         RouteNetlinkMessage::DelAddress(message) => address_of(message).map(Change::AddressGone),
         RouteNetlinkMessage::NewRoute(message) => route_of(message).map(Change::Route),
         RouteNetlinkMessage::DelRoute(message) => route_of(message).map(Change::RouteGone),
-        RouteNetlinkMessage::NewNeighbour(message) => {
-            neighbour_of(message).map(Change::Neighbour)
-        }
+        RouteNetlinkMessage::NewNeighbour(message) => neighbour_of(message).map(Change::Neighbour),
         RouteNetlinkMessage::DelNeighbour(message) => {
             neighbour_of(message).map(Change::NeighbourGone)
         }

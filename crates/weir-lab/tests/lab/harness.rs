@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A lab for one test: goes down when it is dropped.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Whether tests that make namespaces can run. Fails when they have to.
+pub(crate) fn can_run() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(
+        root || std::env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
+        "WEIR_REQUIRE_KERNEL is set, but this is not root"
+    );
+    root
+}
+
+pub(crate) struct Lab {
+    name: String,
+    folder: TempDir,
+}
+
+impl Lab {
+    /// Builds a lab; its name must be its test's own.
+    pub(crate) fn up(name: &str, arguments: &[&str], manifest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lab = Self {
+            name: format!("test-{name}"),
+            folder,
+        };
+        let all = [&["up", "-f", "-"], arguments].concat();
+        let output = lab.run_with_input(&all, manifest);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        lab
+    }
+
+    /// Runs a verb.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// What a verb prints; fails when the verb does.
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {words}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.text(arguments)).unwrap()
+    }
+
+    /// The answer to one probe, whatever it is.
+    pub(crate) fn probe(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[&["probe"], arguments].concat());
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    pub(crate) fn probe_batch(&self, requests: &[Value]) -> Vec<Value> {
+        let lines: Vec<String> = requests.iter().map(ToString::to_string).collect();
+        let output = self.run_with_input(&["probe", "--batch", "-"], &lines.join("\n"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn apply(&self, manifest: &str) {
+        self.change("apply", manifest);
+    }
+
+    pub(crate) fn delete(&self, manifest: &str) {
+        self.change("delete", manifest);
+    }
+
+    fn change(&self, verb: &str, manifest: &str) {
+        let output = self.run_with_input(&[verb, "-f", "-"], manifest);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Value {
+        self.json(&["get", "pod", name, "-n", namespace, "-o", "json"])
+    }
+
+    pub(crate) fn objects(&self, kind: &str, namespace: &str) -> Vec<Value> {
+        let list = self.json(&["get", kind, "-n", namespace, "-o", "json"]);
+        list["items"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn names(&self, kind: &str, namespace: &str) -> Vec<String> {
+        let objects = self.objects(kind, namespace);
+        objects
+            .iter()
+            .map(|o| o["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Kills the daemon as a crash would.
+    pub(crate) fn kill_daemon(&self) {
+        let procs = self.cgroup().join("daemon/cgroup.procs");
+        for pid in std::fs::read_to_string(procs).unwrap().lines() {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+
+    /// Whether anything of the lab is left on the machine.
+    pub(crate) fn leaves_traces(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let folder = self.folder.path().join(&self.name);
+        self.cgroup().exists() || folder.exists() || mounts.contains(folder.to_str().unwrap())
+    }
+
+    fn cgroup(&self) -> std::path::PathBuf {
+        weir_net::cgroup::mount_point()
+            .unwrap()
+            .join(format!("weir-lab-{}", self.name))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests start the program that they test"
+    )]
+    fn command(&self, arguments: &[&str]) -> Command {
+        let program = std::env::var_os("WEIR_BIN")
+            .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_weir-lab")));
+        let mut command = Command::new(program);
+        command
+            .arg("lab")
+            .arg(arguments[0])
+            .arg("--name")
+            .arg(&self.name);
+        command
+            .args(&arguments[1..])
+            .env("WEIR_LAB_DIR", self.folder.path());
+        command
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.run(&["down"]);
+    }
+}
