@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every command prints, from recorded answers.
+
+#[cfg(test)]
+#[path = "recorded/agent.rs"]
+mod agent;
+#[cfg(test)]
+#[path = "recorded/world.rs"]
+mod world;
+
+#[cfg(test)]
+mod commands {
+    use super::agent::{self, Agent};
+    use super::world;
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    /// Prints of all these commands, one after the other.
+    #[track_caller]
+    fn check(name: &str, commands: &[&str]) {
+        let agent = Agent::start(world::answers());
+        let all: Vec<String> = commands
+            .iter()
+            .map(|words| agent.transcript(words))
+            .collect();
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, all.join("\n\n"));
+        });
+    }
+
+    fn stdout(agent: &Agent, words: &str) -> String {
+        let output = agent.command(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn status() {
+        check(
+            "status",
+            &[
+                "status",
+                "status --brief",
+                "status --verbose",
+                "status -o json",
+            ],
+        );
+    }
+
+    #[test]
+    fn status_of_a_broken_node() {
+        let agent = Agent::start(world::unhealthy());
+        let all = ["status --verbose", "status --brief"].map(|words| agent.transcript(words));
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!("status_of_a_broken_node", all.join("\n\n"));
+        });
+    }
+
+    #[test]
+    fn endpoints() {
+        check(
+            "endpoints",
+            &[
+                "endpoint list",
+                "endpoint list --no-headers",
+                "endpoint list -o json",
+                "endpoint list -o jsonpath='{[*].id}'",
+                "endpoint list -o jsonpath='{range .items[*]}{.id}: {.status.state}{\"\\n\"}{end}'",
+                "endpoint get shop/cli -o yaml",
+                "endpoint get 999",
+                "endpoint get -l app=nothing",
+                "endpoint log 12",
+                "endpoint log 12 -o json",
+                "endpoint health 12",
+                "endpoint health 34",
+                "endpoint health 12 -o json",
+                "endpoint config 12",
+                "endpoint config 12 -o json",
+                "endpoint config 12 Debug=enable",
+            ],
+        );
+    }
+
+    #[test]
+    fn regenerate() {
+        check(
+            "regenerate",
+            &[
+                "endpoint regenerate 34",
+                "endpoint regenerate [12]",
+                "endpoint regenerate '[12, 34]'",
+                "endpoint regenerate [12, 34]",
+                "endpoint regenerate shop/cli",
+                "endpoint regenerate []",
+                "endpoint regenerate web",
+                "endpoint regenerate 12 -o json",
+            ],
+        );
+    }
+
+    #[test]
+    fn monitor() {
+        check(
+            "monitor",
+            &[
+                "monitor",
+                "monitor -c 4 -n --type drop -v --hex",
+                "monitor -c 1 -T --type drop:STALE_OR_UNROUTABLE",
+                "monitor -c 2 --from-endpoint 12",
+                "monitor -c 2 --related-to fd00:8:5::/48",
+                "monitor -c 2 --to shop/web -j",
+                "monitor -c 2 --type agent -o yaml",
+                "monitor -c 3 -o jsonpath='{.type} {.source.name}'",
+                "monitor --type nonsense",
+                "monitor --related-to Shop",
+            ],
+        );
+    }
+
+    #[test]
+    fn kernel() {
+        check(
+            "kernel",
+            &[
+                "bpf ct list global",
+                "bpf ct list",
+                "bpf ct list global -n",
+                "bpf ct list endpoint 34",
+                "bpf ct list 34",
+                "bpf ct list nowhere",
+                "bpf ct list global -o jsonpath='{[*].sourcePort}'",
+                "bpf nat list",
+                "bpf nat list -o json",
+                "bpf ipcache list",
+                "bpf ipcache list -o json",
+                "bpf ipcache get 10.8.5.7",
+                "bpf ipcache get 10.8.5.8",
+                "bpf ipcache get fd00::1",
+                "bpf endpoint list",
+                "bpf endpoint list -o json",
+                "bpf metrics list",
+                "bpf metrics list --all",
+                "bpf metrics list -o json",
+            ],
+        );
+    }
+
+    #[test]
+    fn lists() {
+        check(
+            "lists",
+            &[
+                "identity list",
+                "identity list app=cli --endpoints",
+                "identity list -o json",
+                "identity get 300",
+                "identity get --label app=cli",
+                "identity get 7777",
+                "ip list",
+                "ip list -n -v",
+                "ip list -o jsonpath='{[?(@.identity==300)].prefix}'",
+                "node list",
+                "node list -o json",
+                "map list",
+                "map list -o json",
+                "map get ipcache",
+                "map get endpoints",
+                "map get nothing",
+                "metrics list",
+                "metrics list -p drop",
+                "metrics list -p '^weir_.*_total$' -o json",
+                "metrics list -p '('",
+                "config",
+                "config -o yaml",
+                "config get routing-mode",
+                "config get mapSizes -o json",
+                "config get nothing",
+                "config Debug=enable",
+                "version",
+                "version -o json",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_people_grep_for_is_there() {
+        let agent = Agent::start(world::answers());
+        let grep = |words: &str, wanted: &str| -> Vec<String> {
+            stdout(&agent, words)
+                .lines()
+                .filter(|line| line.to_lowercase().contains(&wanted.to_lowercase()))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert!(!grep("status --verbose", "ct-").is_empty());
+        assert!(grep("status", "ok").len() >= 4);
+        let endpoint = grep("endpoint list", "shop/web");
+        assert_eq!(endpoint.len(), 1);
+        assert!(endpoint[0].starts_with("34 "), "{endpoint:?}");
+        assert!(endpoint[0].contains("not-ready"), "{endpoint:?}");
+        // One line for each entry: people count them.
+        assert_eq!(stdout(&agent, "bpf ct list global").lines().count(), 3);
+        assert_eq!(stdout(&agent, "bpf nat list").lines().count(), 2);
+    }
+
+    #[test]
+    fn the_list_of_endpoints_is_a_list_with_ids_and_pod_names() {
+        let agent = Agent::start(world::answers());
+        let list: serde_json::Value =
+            serde_json::from_str(&stdout(&agent, "endpoint list -o json")).unwrap();
+        let ids: Vec<u64> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|item| item.to_string().contains("web"))
+            .map(|item| item["id"].as_u64().unwrap())
+            .collect();
+        assert_eq!(ids, [34]);
+    }
+
+    #[test]
+    fn the_peers_names_take_the_same_commands() {
+        let agent = Agent::start(world::answers());
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["cilium", "cilium-dbg"] {
+            let link = folder.path().join(name);
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &link).unwrap();
+            let run = |words: &str| {
+                agent::command(&link)
+                    .args(agent::split(words))
+                    .env(
+                        "CILIUM_SOCK",
+                        format!("unix://{}", agent.socket().display()),
+                    )
+                    .output()
+                    .unwrap()
+            };
+            let output = run("endpoint list");
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(text, stdout(&agent, "endpoint list"));
+            let help = String::from_utf8(run("endpoint --help").stdout).unwrap();
+            assert!(help.contains(&format!("Usage: {name} endpoint")), "{help}");
+        }
+    }
+
+    #[test]
+    fn without_an_agent_the_error_says_what_to_do() {
+        let run = |words: &str| {
+            let output = agent::command(env!("CARGO_BIN_EXE_weir"))
+                .args(agent::split(words))
+                .output()
+                .unwrap();
+            agent::transcript(words, &output, std::path::Path::new("/nowhere/x.sock"))
+        };
+        let all = [
+            "status --socket /nowhere/x.sock",
+            "status --brief --socket /nowhere/x.sock",
+            "--socket /nowhere/x.sock endpoint list",
+            "version --socket /nowhere/x.sock",
+            "nonsense",
+            "endpoint list -o xml",
+            "endpoint list -o jsonpath='{[0'",
+        ]
+        .map(run);
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!("without_an_agent", all.join("\n\n"));
+        });
+    }
+
+    /// The commands of a well-known page of troubleshooting, as written there.
+    #[test]
+    fn well_known_commands_are_taken_as_they_are_written() {
+        let agent = Agent::start(world::answers());
+        for words in [
+            "status",
+            "status --verbose",
+            "endpoint list",
+            "endpoint list -o json",
+            "endpoint regenerate [12]",
+            "monitor --type drop -c 1",
+            "monitor --from-endpoint 12 -c 1",
+            "monitor --from 12 -c 1",
+            "monitor --related-to 10.8.3.9 -c 1",
+            "bpf ct list global",
+            "bpf nat list",
+        ] {
+            let output = agent.command(words).output().unwrap();
+            assert!(output.status.success(), "{words}: {output:?}");
+        }
+        let requests = agent.requests();
+        assert!(
+            requests.contains(&"POST /v1/endpoints/12/regenerate".to_owned()),
+            "{requests:?}"
+        );
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_error() {
+        let mut answers = world::answers();
+        let (status, line) = answers["GET /v1/kernel/flows"].clone();
+        answers.insert(
+            "GET /v1/kernel/flows".to_owned(),
+            (status, line.repeat(5000)),
+        );
+        let agent = Agent::start(answers);
+        for words in ["bpf ct list global", "bpf ct list global -o json"] {
+            let mut child = agent
+                .command(words)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut first = String::new();
+            BufReader::new(child.stdout.take().unwrap())
+                .read_line(&mut first)
+                .unwrap();
+            // The reading end is closed here.
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{words}");
+            assert!(output.stderr.is_empty(), "{words}: {output:?}");
+            assert!(!first.is_empty());
+        }
+    }
+
+    #[test]
+    fn pipes_and_no_color_get_no_colours() {
+        let agent = Agent::start(world::answers());
+        for setting in [None, Some("NO_COLOR")] {
+            let mut command = agent.command("status");
+            if let Some(name) = setting {
+                command.env(name, "1");
+            }
+            let output = command.output().unwrap();
+            assert!(!output.stdout.contains(&0x1b), "{setting:?}");
+        }
+        let output = agent
+            .command("status")
+            .env("CLICOLOR_FORCE", "1")
+            .output()
+            .unwrap();
+        assert!(output.stdout.contains(&0x1b));
+    }
+}
