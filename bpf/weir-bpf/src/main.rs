@@ -1,29 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel side of Weir: entry points, maps, packet load and store, events.
-//! Decisions are not made here: each hook loads the packet, calls `weir-verdict` and carries out its answer.
-//! Start reading at the entry points below.
+//!
+//! Decisions are not made here: each hook hands the packet to `weir-verdict` and carries out its
+//! answer. Start reading at the entry points below; [`hook::handle`] is what they share.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
-use aya_ebpf::{
-    bindings::TC_ACT_OK,
-    btf_maps::Array,
-    macros::{btf_map, classifier},
-    programs::TcContext,
-};
+mod event;
+mod hook;
+mod maps;
+mod skb;
+mod tables;
 
-#[btf_map]
-static SEEN: Array<u64, 1> = Array::new();
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use weir_abi::DatapathConfig;
+use weir_abi::observation::Hook;
 
+/// Filled in by the loader before verification.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
+static CONFIG: DatapathConfig = DatapathConfig::DEFAULT;
+
+/// What pods send: tcx ingress of the host side of their links.
 #[classifier]
-pub fn from_container(_ctx: TcContext) -> i32 {
-    if let Some(count) = SEEN.get_ptr_mut(0) {
-        // SAFETY: the map hands out a pointer to one live, aligned u64.
-        unsafe { *count += 1 };
-    }
-    TC_ACT_OK
+pub fn from_container(context: TcContext) -> i32 {
+    enter(&context, Hook::FromContainer)
 }
 
+/// What the network brings: tcx ingress of the underlay devices.
+#[classifier]
+pub fn from_netdev(context: TcContext) -> i32 {
+    enter(&context, Hook::FromNetdev)
+}
+
+/// What the node sends to the network: tcx egress of the underlay devices.
+#[classifier]
+pub fn to_netdev(context: TcContext) -> i32 {
+    enter(&context, Hook::ToNetdev)
+}
+
+/// What the node sends to pods: tcx egress of `weir_host`.
+#[classifier]
+pub fn from_host(context: TcContext) -> i32 {
+    enter(&context, Hook::FromHost)
+}
+
+#[inline(always)]
+fn enter(context: &TcContext, hook: Hook) -> i32 {
+    let skb: *mut __sk_buff = context.skb.skb;
+    hook::handle(skb, hook)
+}
+
+/// The licence that the kernel asks for before it lends GPL-only helpers.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

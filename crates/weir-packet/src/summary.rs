@@ -67,66 +67,80 @@ pub struct Malformed(pub DropReason);
 /// than these in one packet is nothing that real stacks send).
 const EXTENSION_HEADERS_MAX: u32 = 6;
 
-/// What an IP header tells, before the transport header is looked at.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: Protocol,
-    l4_offset: u32,
-    ttl: u8,
-    dont_fragment: bool,
-    fragment: Fragment,
-    identification: [u8; 4],
-}
-
 impl Summary {
     /// Parses the IP packet at `l3_offset`. The version field decides the family; the caller has
     /// seen an ethertype that promises one of the two.
-    #[inline(always)]
     pub fn parse<P: PacketRead>(packet: &P, l3_offset: u32) -> Result<Self, Malformed> {
-        let [first] = packet
-            .load::<1>(l3_offset)
-            .ok_or(Malformed(DropReason::InvalidPacket))?;
-        let is_v4 = match first >> 4 {
-            4 => true,
-            6 => false,
-            _ => return Err(Malformed(DropReason::InvalidPacket)),
-        };
-        let l3_length = packet.length().wrapping_sub(l3_offset);
-        let network = if is_v4 {
-            ipv4(packet, l3_offset, l3_length)?
-        } else {
-            ipv6(packet, l3_offset, l3_length)?
-        };
-        let mut summary = Self {
-            key: FlowKey {
-                source: network.source,
-                destination: network.destination,
-                source_port: Port::NONE,
-                destination_port: Port::NONE,
-                protocol: network.protocol,
-                zone: [0; 3],
-            },
-            l3_offset,
-            l4_offset: network.l4_offset,
-            l3_length,
-            headers_length: network.l4_offset.wrapping_sub(l3_offset),
-            identification: network.identification,
-            class: PacketClass::Flow,
-            fragment: network.fragment,
-            ttl: network.ttl,
-            tcp_flags: 0,
-            icmp_type: 0,
-            icmp_code: 0,
-            is_v4,
-            dont_fragment: network.dont_fragment,
-        };
-        match network.fragment {
-            Fragment::Whole | Fragment::First => summary.transport(packet)?,
-            Fragment::Later if tracked(summary.key.protocol) => {}
-            Fragment::Later => return Err(Malformed(DropReason::CtUnknownL4)),
+        let mut summary = Self::EMPTY;
+        match summary.parse_into(packet, l3_offset) {
+            0 => Ok(summary),
+            reason => Err(Malformed(
+                DropReason::from_number(reason).unwrap_or(DropReason::InvalidPacket),
+            )),
         }
-        Ok(summary)
+    }
+
+    /// The same into existing memory; the answer is 0 or a drop reason's number. The kernel
+    /// compiles it as one function: two hooks parse twice, and a summary fills much of a stack.
+    #[inline(never)]
+    pub fn parse_into<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> u8 {
+        match self.fill(packet, l3_offset) {
+            Ok(()) => 0,
+            Err(Malformed(reason)) => reason.number(),
+        }
+    }
+
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        key: FlowKey {
+            source: Address::UNSPECIFIED,
+            destination: Address::UNSPECIFIED,
+            source_port: Port::NONE,
+            destination_port: Port::NONE,
+            protocol: Protocol(0),
+            zone: [0; 3],
+        },
+        l3_offset: 0,
+        l4_offset: 0,
+        l3_length: 0,
+        headers_length: 0,
+        identification: [0; 4],
+        class: PacketClass::Flow,
+        fragment: Fragment::Whole,
+        ttl: 0,
+        tcp_flags: 0,
+        icmp_type: 0,
+        icmp_code: 0,
+        is_v4: false,
+        dont_fragment: false,
+    };
+
+    #[inline(always)]
+    fn fill<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Result<(), Malformed> {
+        const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
+        let [first] = packet.load::<1>(l3_offset).ok_or(INVALID)?;
+        self.l3_offset = l3_offset;
+        self.l3_length = packet.length().wrapping_sub(l3_offset);
+        self.key.source_port = Port::NONE;
+        self.key.destination_port = Port::NONE;
+        self.key.zone = [0; 3];
+        self.identification = [0; 4];
+        self.class = PacketClass::Flow;
+        self.fragment = Fragment::Whole;
+        self.tcp_flags = 0;
+        self.icmp_type = 0;
+        self.icmp_code = 0;
+        match first >> 4 {
+            4 => self.ipv4(packet)?,
+            6 => self.ipv6(packet)?,
+            _ => return Err(INVALID),
+        }
+        self.headers_length = self.l4_offset.wrapping_sub(l3_offset);
+        match self.fragment {
+            Fragment::Whole | Fragment::First => self.transport(packet),
+            Fragment::Later if tracked(self.key.protocol) => Ok(()),
+            Fragment::Later => Err(Malformed(DropReason::CtUnknownL4)),
+        }
     }
 
     /// Reads ports, flags and ICMP types.
@@ -213,110 +227,119 @@ const fn tracked(protocol: Protocol) -> bool {
     )
 }
 
-/// RFC 791, section 3.1.
-#[inline(always)]
-fn ipv4<P: PacketRead>(packet: &P, offset: u32, available: u32) -> Result<Network, Malformed> {
-    const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
-    let header = packet.load::<20>(offset).ok_or(INVALID)?;
-    let [
-        vihl,
-        _,
-        l0,
-        l1,
-        i0,
-        i1,
-        f0,
-        f1,
-        ttl,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = header;
-    let header_length = u32::from(vihl & 0x0f).wrapping_mul(4);
-    let total_length = u32::from(u16::from_be_bytes([l0, l1]));
-    // A total length of zero is a packet of more than 64 kB before segmentation (BIG TCP).
-    if header_length < 20
-        || header_length > available
-        || (total_length != 0 && (total_length < header_length || total_length > available))
-    {
-        return Err(INVALID);
+impl Summary {
+    /// RFC 791, section 3.1.
+    #[inline(always)]
+    fn ipv4<P: PacketRead>(&mut self, packet: &P) -> Result<(), Malformed> {
+        const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
+        let header = packet.load::<20>(self.l3_offset).ok_or(INVALID)?;
+        let [
+            vihl,
+            _,
+            l0,
+            l1,
+            i0,
+            i1,
+            f0,
+            f1,
+            ttl,
+            protocol,
+            _,
+            _,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = header;
+        let header_length = u32::from(vihl & 0x0f).wrapping_mul(4);
+        let total_length = u32::from(u16::from_be_bytes([l0, l1]));
+        // A total length of zero is a packet of more than 64 kB before segmentation (BIG TCP).
+        if header_length < 20
+            || header_length > self.l3_length
+            || (total_length != 0
+                && (total_length < header_length || total_length > self.l3_length))
+        {
+            return Err(INVALID);
+        }
+        let offset = u16::from_be_bytes([f0 & 0x1f, f1]);
+        self.key.source = Address::from_v4([s0, s1, s2, s3]);
+        self.key.destination = Address::from_v4([d0, d1, d2, d3]);
+        self.key.protocol = Protocol(protocol);
+        self.l4_offset = self.l3_offset.wrapping_add(header_length);
+        self.ttl = ttl;
+        self.is_v4 = true;
+        self.dont_fragment = f0 & 0x40 != 0;
+        self.fragment = fragment_of(offset != 0, f0 & 0x20 != 0);
+        self.identification = [i0, i1, 0, 0];
+        // Behind the packet there may be padding to Ethernet's least length.
+        if total_length != 0 && packet.segment_size() == 0 {
+            self.l3_length = total_length;
+        }
+        Ok(())
     }
-    let fragment_offset = u16::from_be_bytes([f0 & 0x1f, f1]);
-    let more = f0 & 0x20 != 0;
-    Ok(Network {
-        source: Address::from_v4([s0, s1, s2, s3]),
-        destination: Address::from_v4([d0, d1, d2, d3]),
-        protocol: Protocol(protocol),
-        l4_offset: offset.wrapping_add(header_length),
-        ttl,
-        dont_fragment: f0 & 0x40 != 0,
-        fragment: fragment_of(fragment_offset != 0, more),
-        identification: [i0, i1, 0, 0],
-    })
-}
 
-/// RFC 8200, sections 3 and 4.
-#[inline(always)]
-fn ipv6<P: PacketRead>(packet: &P, offset: u32, available: u32) -> Result<Network, Malformed> {
-    const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
-    const INVALID_CHAIN: Malformed = Malformed(DropReason::InvalidExtensionHeader);
-    let [_, _, _, _, p0, p1, next, hop_limit] = packet.load::<8>(offset).ok_or(INVALID)?;
-    let payload = u32::from(u16::from_be_bytes([p0, p1]));
-    if payload.wrapping_add(40) > available {
-        return Err(INVALID);
-    }
-    let source = packet.load::<16>(offset.wrapping_add(8)).ok_or(INVALID)?;
-    let destination = packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?;
-    let mut network = Network {
-        source: Address(source),
-        destination: Address(destination),
-        protocol: Protocol(next),
-        l4_offset: offset.wrapping_add(40),
-        ttl: hop_limit,
-        dont_fragment: true,
-        fragment: Fragment::Whole,
-        identification: [0; 4],
-    };
-    for _ in 0..EXTENSION_HEADERS_MAX {
-        let step = match network.protocol.0 {
-            // Hop-by-hop options, routing, destination options: length in units of 8 after 8.
-            0 | 43 | 60 => {
-                let [next, length] = packet.load::<2>(network.l4_offset).ok_or(INVALID_CHAIN)?;
-                network.protocol = Protocol(next);
-                u32::from(length).wrapping_add(1).wrapping_mul(8)
+    /// RFC 8200, sections 3 and 4.
+    #[inline(always)]
+    fn ipv6<P: PacketRead>(&mut self, packet: &P) -> Result<(), Malformed> {
+        const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
+        const INVALID_CHAIN: Malformed = Malformed(DropReason::InvalidExtensionHeader);
+        let offset = self.l3_offset;
+        let [_, _, _, _, p0, p1, next, hop_limit] = packet.load::<8>(offset).ok_or(INVALID)?;
+        let total_length = u32::from(u16::from_be_bytes([p0, p1])).wrapping_add(40);
+        if total_length > self.l3_length {
+            return Err(INVALID);
+        }
+        self.key.source = Address(packet.load::<16>(offset.wrapping_add(8)).ok_or(INVALID)?);
+        self.key.destination = Address(packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?);
+        self.ttl = hop_limit;
+        self.is_v4 = false;
+        self.dont_fragment = true;
+        // A payload length of zero is a jumbo packet (BIG TCP).
+        if total_length != 40 && packet.segment_size() == 0 {
+            self.l3_length = total_length;
+        }
+        let mut protocol = next;
+        let mut at = offset.wrapping_add(40);
+        for _ in 0..EXTENSION_HEADERS_MAX {
+            let step = match protocol {
+                // Hop-by-hop options, routing, destination options: units of 8 bytes after the
+                // first 8.
+                0 | 43 | 60 => {
+                    let [next, length] = packet.load::<2>(at).ok_or(INVALID_CHAIN)?;
+                    protocol = next;
+                    u32::from(length).wrapping_add(1).wrapping_mul(8)
+                }
+                // Fragment header (section 4.5).
+                44 => {
+                    let [next, _, f0, f1, i0, i1, i2, i3] =
+                        packet.load::<8>(at).ok_or(INVALID_CHAIN)?;
+                    protocol = next;
+                    self.identification = [i0, i1, i2, i3];
+                    self.fragment = fragment_of(f0 != 0 || f1 & 0xf8 != 0, f1 & 1 != 0);
+                    8
+                }
+                _ => break,
+            };
+            at = at.wrapping_add(step);
+            if at.wrapping_sub(offset) > self.l3_length {
+                return Err(INVALID_CHAIN);
             }
-            // Fragment header (section 4.5).
-            44 => {
-                let [next, _, f0, f1, i0, i1, i2, i3] =
-                    packet.load::<8>(network.l4_offset).ok_or(INVALID_CHAIN)?;
-                network.protocol = Protocol(next);
-                network.identification = [i0, i1, i2, i3];
-                network.fragment = fragment_of(f0 != 0 || f1 & 0xf8 != 0, f1 & 1 != 0);
-                8
+            if matches!(self.fragment, Fragment::Later) {
+                // What follows is payload, whatever the next header says.
+                break;
             }
-            _ => return Ok(network),
-        };
-        network.l4_offset = network.l4_offset.wrapping_add(step);
-        if network.l4_offset.wrapping_sub(offset) > available {
+        }
+        if matches!(protocol, 0 | 43 | 44 | 60) && !matches!(self.fragment, Fragment::Later) {
             return Err(INVALID_CHAIN);
         }
-        if matches!(network.fragment, Fragment::Later) {
-            // What follows is payload, whatever the next header says.
-            return Ok(network);
-        }
+        self.key.protocol = Protocol(protocol);
+        self.l4_offset = at;
+        Ok(())
     }
-    if matches!(network.protocol.0, 0 | 43 | 44 | 60) {
-        return Err(INVALID_CHAIN);
-    }
-    Ok(network)
 }
 
 /// An offset of zero with no more to come is a whole packet ("atomic fragment", RFC 6946).

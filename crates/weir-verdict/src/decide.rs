@@ -13,7 +13,7 @@ use crate::related;
 use crate::run::Arrival;
 use crate::source;
 use crate::tables::{Insert, Tables};
-use crate::way::{self, Way};
+use crate::way;
 use weir_abi::config::features;
 use weir_abi::counter::Counter;
 use weir_abi::flow::{Dependencies, Kind};
@@ -25,8 +25,8 @@ use weir_abi::{
 use weir_packet::checksum::{address_delta, port_delta};
 use weir_packet::{PacketClass, PacketRead, Summary};
 
-/// Decides on one packet. The kernel compiles it as a function of its own (one word returned, the
-/// rest in `decision`), so that the fast path stays small.
+/// Decides on one packet. The kernel compiles the steps as functions of their own (one word
+/// returned, the rest in `decision`), so that the fast path stays small.
 #[inline(never)]
 pub fn decide<P: PacketRead, T: Tables>(
     packet: &P,
@@ -37,48 +37,38 @@ pub fn decide<P: PacketRead, T: Tables>(
 ) -> Outcome {
     decision.reset();
     tables.count(Counter::SlowPath);
-    let now = tables.now();
-    match step(packet, tables, arrival, summary, now, decision) {
-        Ok(()) => Outcome::FORWARD,
-        Err(outcome) => outcome,
-    }
-}
-
-#[inline(always)]
-fn step<P: PacketRead, T: Tables>(
-    packet: &P,
-    tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
-    now: Seconds,
-    decision: &mut Decision,
-) -> Result<(), Outcome> {
-    match summary.class {
-        PacketClass::Flow => {}
-        PacketClass::IcmpError => {
-            source::check(tables, arrival, summary, decision)?;
-            return related::decide(packet, tables, arrival, summary, now, decision);
+    decision.now = tables.now();
+    if !matches!(summary.class, PacketClass::Flow) {
+        if let Err(outcome) = source::check(tables, arrival, summary, decision) {
+            return outcome;
         }
-        PacketClass::LinkLocal | PacketClass::OtherIcmp => {
-            source::check(tables, arrival, summary, decision)?;
-            return Err(other_icmp(arrival, summary));
-        }
+        return match summary.class {
+            PacketClass::IcmpError => related::decide(packet, tables, arrival, summary, decision),
+            PacketClass::Flow | PacketClass::LinkLocal | PacketClass::OtherIcmp => {
+                other_icmp(arrival, summary)
+            }
+        };
     }
     let key = &summary.key;
-    let connection = flow::find(tables, summary, now);
-    let after = connection
+    let connection = flow::find(tables, summary, decision.now);
+    decision.after = connection
         .own
         .map_or(*key, |own| own.fixed().translated(key));
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.
-    decision.entry.dependencies = dependencies(tables, &key.source, &after.destination);
-    source::check(tables, arrival, summary, decision)?;
+    decision.entry.dependencies = dependencies(tables, &key.source, &decision.after.destination);
+    if let Err(outcome) = source::check(tables, arrival, summary, decision) {
+        return outcome;
+    }
     match connection.standing {
-        Standing::Continued => {
-            carry_on(tables, arrival, summary, &connection, &after, now, decision)
-        }
+        Standing::Continued => carry_on(tables, arrival, summary, &connection, decision),
         Standing::New | Standing::Reopened => {
-            open(tables, arrival, summary, connection.standing, now, decision)
+            decision.trace_reason = if matches!(connection.standing, Standing::Reopened) {
+                TraceReason::Reopened
+            } else {
+                TraceReason::New
+            };
+            open(tables, arrival, summary, decision)
         }
     }
 }
@@ -118,17 +108,27 @@ fn dependencies<T: Tables>(tables: &T, source: &Address, destination: &Address) 
 }
 
 /// The first packet of a connection.
-#[inline(always)]
+#[inline(never)]
 fn open<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     summary: &Summary,
-    standing: Standing,
-    now: Seconds,
+    decision: &mut Decision,
+) -> Outcome {
+    Outcome::of(try_open(tables, arrival, summary, decision))
+}
+
+#[inline(always)]
+fn try_open<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     let key = &summary.key;
-    let way = way::towards(tables, arrival, &key.source, &key.destination, decision)?;
+    way::find(tables, arrival, decision).step()?;
+    let way = decision.way;
+    let now = decision.now;
     let from_pod = matches!(arrival.hook, Hook::FromContainer);
     let has = |feature| tables.config(|config| &config.features) & feature != 0;
     if from_pod && has(features::TUNNEL) && encapsulates(tables, key, decision) {
@@ -149,14 +149,10 @@ fn open<T: Tables>(
         kind = kind.with(Kind::OUT);
     }
     let bits = flow::own_state(summary, false);
-    write_entry(tables, arrival, key, &way, kind, bits, now, decision);
+    write_entry(tables, arrival, key, kind, bits, decision);
     decision.entry.created = now;
     decision.entry.packets = 1;
     decision.entry.bytes = u64::from(summary.l3_length);
-    decision.trace_reason = match standing {
-        Standing::Reopened => TraceReason::Reopened,
-        Standing::New | Standing::Continued => TraceReason::New,
-    };
     decision.report = true;
 
     let masquerades = from_pod
@@ -171,13 +167,12 @@ fn open<T: Tables>(
         if node_address.0 == Address::UNSPECIFIED.0 {
             return Err(Outcome::drop(DropReason::NoMasqueradeMapping));
         }
-        masquerade::reserve(tables, key, &node_address, now, decision)?;
+        masquerade::reserve(tables, key, &node_address, decision).step()?;
         write_deltas(key, &mut decision.entry);
     } else if matches!(arrival.hook, Hook::ToNetdev) {
         // The node's own connection takes its tuple like a masqueraded one, and gives way to
         // another port where a pod's connection has it already.
-        let node_address = key.source;
-        masquerade::reserve(tables, key, &node_address, now, decision)?;
+        masquerade::reserve(tables, key, &key.source, decision).step()?;
         if decision.entry.translated_source_port == key.source_port {
             let Kind(bits) = decision.entry.kind;
             decision.entry.kind = Kind(bits & Kind::OUT.0);
@@ -202,17 +197,27 @@ fn open<T: Tables>(
 }
 
 /// A packet of a known connection whose entry cannot be used as it is.
-#[inline(always)]
+#[inline(never)]
 fn carry_on<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     summary: &Summary,
     connection: &Connection<'_>,
-    after: &FlowKey,
-    now: Seconds,
+    decision: &mut Decision,
+) -> Outcome {
+    Outcome::of(try_carry_on(tables, arrival, summary, connection, decision))
+}
+
+#[inline(always)]
+fn try_carry_on<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    connection: &Connection<'_>,
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     let key = &summary.key;
+    let now = decision.now;
     let reply = connection.reply;
     decision.reply = reply;
     decision.trace_reason = if reply {
@@ -243,7 +248,7 @@ fn carry_on<T: Tables>(
             (kind, now, cookie, 0, 0, 0)
         }
     };
-    let way = way::towards(tables, arrival, &after.source, &after.destination, decision)?;
+    way::find(tables, arrival, decision).step()?;
     // Policy is asked again here when the generation it was decided under has passed.
 
     let mut state = old_state | flow::own_state(summary, connection.own.is_some());
@@ -252,7 +257,8 @@ fn carry_on<T: Tables>(
     }
     let Kind(kept) = kind;
     let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
-    write_entry(tables, arrival, key, &way, kept, state, now, decision);
+    write_entry(tables, arrival, key, kept, state, decision);
+    let after = decision.after;
     let entry = &mut decision.entry;
     entry.created = created;
     entry.cookie = cookie;
@@ -301,7 +307,7 @@ fn carry_on<T: Tables>(
             )?;
         }
     }
-    decision.through_neighbour = way.is_routed();
+    decision.through_neighbour = decision.way.is_routed();
     Ok(())
 }
 
@@ -322,17 +328,15 @@ fn same_way(old: &FlowEntry, new: &FlowEntry) -> bool {
 
 /// Fills in everything but translation, counters and origin.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined: the parts of one entry")]
 fn write_entry<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     key: &FlowKey,
-    way: &Way,
     kind: Kind,
     state: u32,
-    now: Seconds,
     decision: &mut Decision,
 ) {
+    let (way, now) = (decision.way, decision.now);
     let interval = u32::from(tables.config(|config| &config.report_interval));
     let unresolved = way.is_routed() && way.destination_mac == MacAddress([0; 6]);
     // Ask again soon where the next hop was not resolved yet.

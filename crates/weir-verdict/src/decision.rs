@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the slow path found out: the entry to apply, and what an event needs to tell.
 
+use crate::way::Way;
 use weir_abi::counter::Direction;
 use weir_abi::{
-    DropReason, EndpointId, FlowEntry, FlowKey, Identity, ObservationPoint, TraceReason,
+    DropReason, EndpointId, FlowEntry, FlowKey, Identity, ObservationPoint, Seconds, TraceReason,
 };
+use weir_packet::Summary;
 use weir_packet::icmp::Inner;
 
 /// Result of the slow path in one word, so that it can be returned by a kernel function.
@@ -17,6 +19,25 @@ impl Outcome {
     pub const FORWARD: Self = Self(0);
     /// Leave the packet alone: it is not Weir's to handle.
     pub const PASS: Self = Self(1);
+
+    /// The outcome of a step that found nothing against the packet, or something.
+    #[inline(always)]
+    pub const fn of(step: Result<(), Self>) -> Self {
+        match step {
+            Ok(()) => Self::FORWARD,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// To go on with the next step, or to stop.
+    #[inline(always)]
+    pub const fn step(self) -> Result<(), Self> {
+        if self.0 == Self::FORWARD.0 {
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
 
     /// Drop for this reason.
     #[inline(always)]
@@ -42,6 +63,12 @@ impl Outcome {
 pub struct Decision {
     /// How this packet, and later ones of its direction, are handled.
     pub entry: FlowEntry,
+    /// The packet's tuple after its translation.
+    pub after: FlowKey,
+    /// Where it goes.
+    pub way: Way,
+    /// The time that the decision is made under.
+    pub now: Seconds,
     /// The other direction, as far as it is known.
     pub pair: FlowEntry,
     pub pair_key: FlowKey,
@@ -91,6 +118,9 @@ impl Default for Decision {
     fn default() -> Self {
         Self {
             entry: FlowEntry::default(),
+            after: FlowKey::default(),
+            way: Way::NOWHERE,
+            now: Seconds(0),
             pair: FlowEntry::default(),
             pair_key: FlowKey::default(),
             inner: Inner {
@@ -111,6 +141,26 @@ impl Default for Decision {
             source_endpoint: EndpointId::NONE,
             destination_endpoint: EndpointId::NONE,
             extended: 0,
+        }
+    }
+}
+
+/// Memory that a packet's handling needs beside the packet; afterwards it explains the verdict.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct Workspace {
+    pub decision: Decision,
+    /// The packet as it came (inside the tunnel, where it came by one); meaningful with `parsed`.
+    pub summary: Summary,
+    pub parsed: bool,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self {
+            decision: Decision::default(),
+            summary: Summary::EMPTY,
+            parsed: false,
         }
     }
 }

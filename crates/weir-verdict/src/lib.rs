@@ -13,6 +13,7 @@
 //! there), [`flow`] (does it belong to a connection), [`way`] (where does it go), [`masquerade`].
 //! Services plug in between `flow` and `way`; policy plugs in after `way`, see [`decide`].
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod decide;
 pub mod decision;
@@ -30,7 +31,7 @@ pub mod way;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
 
-pub use decision::{Decision, Outcome};
+pub use decision::{Decision, Outcome, Workspace};
 pub use live::LiveFlow;
 pub use run::{Arrival, Redirect, Verdict, run};
 pub use tables::{Insert, Route, Tables};

@@ -2,28 +2,66 @@
 //! A flow entry that other processors and the agent read and change at the same time.
 
 use core::marker::PhantomData;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::ptr::{NonNull, read_volatile, write_volatile};
 use weir_abi::{FlowEntry, Seconds};
 
 /// A reference to an entry in its table.
 ///
-/// Fields that never change are read through [`Self::fixed`]; the others only through the methods,
-/// which use atomic loads, stores and additions without ordering: each field stands for itself.
+/// Fields that never change are read through [`Self::fixed`]; the others only through the methods:
+/// loads and stores of whole aligned words, which no processor tears, and additions that are atomic
+/// in the kernel. Each field stands for itself; no order between them is promised or needed.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveFlow<'t> {
     entry: NonNull<FlowEntry>,
     table: PhantomData<&'t FlowEntry>,
 }
 
-macro_rules! live_field {
-    ($flow:expr, $field:ident, $atomic:ty, $inner:ty) => {{
+/// The address of a changing field.
+macro_rules! place {
+    ($flow:expr, $field:ident) => {
         // SAFETY: `new` promises a valid, aligned entry for 't; the field lies inside of it.
-        let field = unsafe { &raw mut (*$flow.entry.as_ptr()).$field };
-        // SAFETY: the field is aligned (checked by the layout of `FlowEntry`) and while it is
-        // shared it is only touched by atomic accesses, here and in the kernel.
-        unsafe { <$atomic>::from_ptr(field.cast::<$inner>()) }
-    }};
+        unsafe { &raw mut (*$flow.entry.as_ptr()).$field }
+    };
+}
+
+/// Adds to a counter that other processors add to as well.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn add(counter: *mut u64, amount: u64) {
+    // Written out, because the compiler's target description knows no atomic operations.
+    // SAFETY: the counter is valid and aligned; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {amount}",
+            counter = in(reg) counter,
+            amount = in(reg) amount,
+            options(nostack),
+        );
+    }
+}
+
+/// Adds to a counter; tables in memory belong to one thread.
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+fn add(counter: *mut u64, amount: u64) {
+    // SAFETY: the counter is valid and aligned.
+    let before = unsafe { read_volatile(counter) };
+    // SAFETY: as above.
+    unsafe { write_volatile(counter, before.wrapping_add(amount)) };
+}
+
+/// One load that the compiler neither splits nor repeats.
+#[inline(always)]
+fn load<V: Copy>(field: *const V) -> V {
+    // SAFETY: callers pass a field of a valid entry.
+    unsafe { read_volatile(field) }
+}
+
+/// One store that the compiler neither splits nor leaves out.
+#[inline(always)]
+fn store<V: Copy>(field: *mut V, value: V) {
+    // SAFETY: callers pass a field of a valid entry.
+    unsafe { write_volatile(field, value) };
 }
 
 impl<'t> LiveFlow<'t> {
@@ -56,57 +94,55 @@ impl<'t> LiveFlow<'t> {
 
     #[inline(always)]
     pub fn expires(&self) -> Seconds {
-        Seconds(live_field!(self, expires, AtomicU32, u32).load(Ordering::Relaxed))
+        load(place!(self, expires))
     }
 
     /// Writes only where something changes, so that an idle cache line stays shared.
     #[inline(always)]
     pub fn set_expires(&self, at: Seconds) {
-        let field = live_field!(self, expires, AtomicU32, u32);
-        if field.load(Ordering::Relaxed) != at.0 {
-            field.store(at.0, Ordering::Relaxed);
+        if self.expires().0 != at.0 {
+            store(place!(self, expires), at);
         }
     }
 
     #[inline(always)]
     pub fn last_report(&self) -> Seconds {
-        Seconds(live_field!(self, last_report, AtomicU32, u32).load(Ordering::Relaxed))
+        load(place!(self, last_report))
     }
 
     #[inline(always)]
     pub fn set_last_report(&self, at: Seconds) {
-        live_field!(self, last_report, AtomicU32, u32).store(at.0, Ordering::Relaxed);
+        store(place!(self, last_report), at);
     }
 
     #[inline(always)]
     pub fn state(&self) -> u32 {
-        live_field!(self, state, AtomicU32, u32).load(Ordering::Relaxed)
+        load(place!(self, state))
     }
 
     /// Sets bits; writes only where one is new.
     #[inline(always)]
     pub fn add_state(&self, bits: u32) {
-        let field = live_field!(self, state, AtomicU32, u32);
-        let old = field.load(Ordering::Relaxed);
+        let old = self.state();
         if old & bits != bits {
-            field.store(old | bits, Ordering::Relaxed);
+            store(place!(self, state), old | bits);
         }
     }
 
     #[inline(always)]
     pub fn packets(&self) -> u64 {
-        live_field!(self, packets, AtomicU64, u64).load(Ordering::Relaxed)
+        load(place!(self, packets))
     }
 
     #[inline(always)]
     pub fn bytes(&self) -> u64 {
-        live_field!(self, bytes, AtomicU64, u64).load(Ordering::Relaxed)
+        load(place!(self, bytes))
     }
 
     /// Counts one packet.
     #[inline(always)]
     pub fn account(&self, bytes: u32) {
-        live_field!(self, packets, AtomicU64, u64).fetch_add(1, Ordering::Relaxed);
-        live_field!(self, bytes, AtomicU64, u64).fetch_add(u64::from(bytes), Ordering::Relaxed);
+        add(place!(self, packets), 1);
+        add(place!(self, bytes), u64::from(bytes));
     }
 }

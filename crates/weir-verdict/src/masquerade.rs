@@ -33,14 +33,14 @@ pub const fn supported(protocol: Protocol) -> bool {
 /// `decision.entry` must be filled in but for its translation. The original port is kept where it
 /// is in the range and free; the other candidates follow from a hash of the tuple, so that a
 /// connection whose own entry was evicted finds its mapping again.
-#[inline(always)]
+#[inline(never)]
 pub fn reserve<T: Tables>(
     tables: &T,
     key: &FlowKey,
     node_address: &Address,
-    now: Seconds,
     decision: &mut Decision,
-) -> Result<(), Outcome> {
+) -> Outcome {
+    let now = decision.now;
     let first = u32::from(tables.config(|config| &config.masquerade_port_min));
     let last = u32::from(tables.config(|config| &config.masquerade_port_max));
     let original = u32::from(key.source_port.get());
@@ -76,11 +76,11 @@ pub fn reserve<T: Tables>(
         decision.pair_key.destination_port = port;
         decision.entry.translated_source_port = port;
         match try_port(tables, key, now, decision) {
-            Ok(true) => return Ok(()),
+            Ok(true) => return Outcome::FORWARD,
             Ok(false) => {}
             Err(errno) => {
                 decision.extended = errno;
-                return Err(Outcome::drop(DropReason::CtInsertionFailed));
+                return Outcome::drop(DropReason::CtInsertionFailed);
             }
         }
         if fixed_port {
@@ -92,7 +92,7 @@ pub fn reserve<T: Tables>(
         }
     }
     tables.signal_garbage();
-    Err(Outcome::drop(DropReason::NoMasqueradeMapping))
+    Outcome::drop(DropReason::NoMasqueradeMapping)
 }
 
 /// Tries to reserve [`Decision::pair_key`]; `false`: it is taken by a living flow.

@@ -10,8 +10,8 @@ use weir_abi::flow::Kind;
 use weir_abi::node::TunnelMtu;
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, FlowEntry, Identity, Protocol, Seconds, TraceReason};
-use weir_packet::icmp::Inner;
-use weir_packet::{PacketRead, Summary};
+use weir_packet::icmp::{Inner, translate_error};
+use weir_packet::{PacketRead, PacketWrite, Summary};
 
 /// RFC 1191, section 6.3: forget a learned MTU after ten minutes.
 const MTU_LIFETIME: u32 = 600;
@@ -22,13 +22,23 @@ const MTU_MIN_V6: u32 = 1280;
 
 /// Decides on an ICMP error: it travels the way of the packets that answer the offending one, and
 /// is translated as they are.
-#[inline(always)]
+#[inline(never)]
 pub fn decide<P: PacketRead, T: Tables>(
     packet: &P,
     tables: &T,
     arrival: &Arrival,
     summary: &Summary,
-    now: Seconds,
+    decision: &mut Decision,
+) -> Outcome {
+    Outcome::of(relate(packet, tables, arrival, summary, decision))
+}
+
+#[inline(always)]
+fn relate<P: PacketRead, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     let unrelated = Outcome::drop(if summary.is_v4 {
@@ -47,7 +57,7 @@ pub fn decide<P: PacketRead, T: Tables>(
     };
     decision.inner = inner;
     if from_underlay && is_about_tunnel(tables, &inner) {
-        learn_mtu(packet, tables, summary, &inner, now);
+        learn_mtu(packet, tables, summary, &inner, decision.now);
         return Err(Outcome::PASS);
     }
     decision.inner_flow = inner.key.reversed();
@@ -55,14 +65,9 @@ pub fn decide<P: PacketRead, T: Tables>(
         return Err(otherwise);
     };
     let fixed = flow.fixed();
-    let after = fixed.translated(&decision.inner_flow);
-    let way = way::towards(
-        tables,
-        arrival,
-        &summary.key.source,
-        &after.destination,
-        decision,
-    )?;
+    decision.after = fixed.translated(&decision.inner_flow);
+    way::find(tables, arrival, decision).step()?;
+    let (after, way) = (decision.after, decision.way);
     let kept = if fixed.kind.translates() {
         Kind(fixed.kind.0 & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0))
     } else {
@@ -88,6 +93,30 @@ pub fn decide<P: PacketRead, T: Tables>(
     decision.reply = fixed.kind.contains(Kind::REPLY);
     decision.trace_reason = TraceReason::Related;
     decision.through_neighbour = way.is_routed();
+    Ok(())
+}
+
+/// Rewrites the error and the packet inside as the flow's packets are rewritten, and takes that off
+/// the entry: what remains is where the error goes.
+#[inline(never)]
+pub fn translate<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    decision: &mut Decision,
+) -> Result<(), ()> {
+    let entry = &mut decision.entry;
+    if entry.kind.translates() {
+        let after = entry.translated(&decision.inner_flow);
+        entry.kind = Kind(0);
+        translate_error(
+            packet,
+            summary,
+            &decision.inner,
+            &decision.inner_flow,
+            &after,
+        )
+        .map_err(drop)?;
+    }
     Ok(())
 }
 

@@ -1,87 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making the packet what its flow entry says.
 
-use crate::run::{Arrival, Redirect, Verdict};
+use crate::run::{Redirect, Verdict};
 use crate::tables::Tables;
 use weir_abi::flow::{Action, Kind};
 use weir_abi::observation::Hook;
 use weir_abi::{DropReason, FlowEntry, Protocol};
 use weir_packet::checksum::{Sum, updated};
-use weir_packet::icmp::{Inner, translate_error};
 use weir_packet::packet::{address_length, address_offset, store_address};
-use weir_packet::tunnel::{Encapsulation, Outer, encapsulate};
-use weir_packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Summary, WriteError};
+use weir_packet::tunnel::{Encapsulation, encapsulate};
+use weir_packet::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, Summary, WriteError,
+};
 
-/// How a packet is rewritten, beside its entry.
-#[derive(Clone, Copy, Debug)]
-pub struct Manner<'a> {
-    /// The tunnel headers to take off first.
-    pub outer: Option<Outer>,
-    /// The packet is an ICMP error: the flow's tuple and the packet inside.
-    pub related: Option<(&'a weir_abi::FlowKey, &'a Inner)>,
-    /// Let the kernel's neighbour code write the MAC addresses.
-    pub through_neighbour: bool,
-}
-
-/// Rewrites the packet and says where it goes; `summary` describes it as it came.
+/// Rewrites the packet and says where it goes. `tunnel` is the size of the headers that the packet
+/// came in, which are taken off last, so that offsets hold until then.
 #[inline(always)]
 pub fn apply<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
-    arrival: &Arrival,
+    hook: Hook,
     summary: &Summary,
     entry: &FlowEntry,
-    manner: &Manner<'_>,
+    tunnel: Option<Room>,
+    through_neighbour: bool,
 ) -> Result<Verdict, DropReason> {
     let Some(action) = Action::from_number(entry.action) else {
         return Err(DropReason::WriteError);
     };
-    let mut summary = *summary;
-    let mut inner_shift = 0;
-    if let Some(outer) = manner.outer {
-        packet
-            .close_room(outer.room, summary.is_v4)
-            .map_err(write_error)?;
-        inner_shift = outer.room.bytes();
-        summary.l3_offset = summary.l3_offset.wrapping_sub(inner_shift);
-        summary.l4_offset = summary.l4_offset.wrapping_sub(inner_shift);
-    }
     if entry.kind.translates() {
-        match manner.related {
-            None => translate(packet, &summary, entry).map_err(|_| DropReason::ChecksumL4)?,
-            Some((before, inner)) => {
-                let inner = Inner {
-                    key: inner.key,
-                    l3_offset: inner.l3_offset.wrapping_sub(inner_shift),
-                    l4_offset: inner.l4_offset.wrapping_sub(inner_shift),
-                };
-                let after = entry.translated(before);
-                translate_error(packet, &summary, &inner, before, &after)
-                    .map_err(|_| DropReason::ChecksumL4)?;
-            }
-        }
+        translate(packet, summary, entry).map_err(|_| DropReason::ChecksumL4)?;
     }
-    let verdict = match action {
+    if !matches!(action, Action::Pass | Action::ToHost) {
+        decrement_ttl(packet, summary).map_err(write_error)?;
+    }
+    if let Some(room) = tunnel {
+        packet
+            .close_room(room, summary.is_v4)
+            .map_err(write_error)?;
+    }
+    let redirect = match action {
         Action::Pass => return Ok(Verdict::Pass),
         Action::ToHost => Redirect::Ingress(entry.egress),
-        Action::ToEndpoint => {
-            decrement_ttl(packet, &summary).map_err(write_error)?;
-            // The shortcut into the pod's namespace exists where packets come in only.
-            match arrival.hook {
-                Hook::FromContainer | Hook::FromNetdev => Redirect::Peer(entry.egress),
-                Hook::FromHost | Hook::ToNetdev => Redirect::Egress(entry.egress),
-            }
-        }
-        Action::ToDevice => {
-            decrement_ttl(packet, &summary).map_err(write_error)?;
-            towards_next_hop(entry, manner)
-        }
+        // The shortcut into the pod's namespace exists where packets come in only.
+        Action::ToEndpoint => match hook {
+            Hook::FromContainer | Hook::FromNetdev => Redirect::Peer(entry.egress),
+            Hook::FromHost | Hook::ToNetdev => Redirect::Egress(entry.egress),
+        },
+        Action::ToDevice => towards_next_hop(entry, through_neighbour),
         Action::ToTunnel => {
-            decrement_ttl(packet, &summary).map_err(write_error)?;
             let Some(node) = tables.node(entry.node) else {
                 return Err(DropReason::NoTunnelEndpoint);
             };
-            let tunnel = Encapsulation {
+            let outer = Encapsulation {
                 local: &node.local,
                 remote: &node.remote,
                 source_port: entry.tunnel_source_port,
@@ -91,12 +62,15 @@ pub fn apply<P: PacketWrite, T: Tables>(
                 inner_length: summary.l3_length,
                 inner_is_v4: summary.is_v4,
             };
-            encapsulate(packet, &tunnel).map_err(write_error)?;
-            return Ok(Verdict::Redirect(towards_next_hop(entry, manner)));
+            encapsulate(packet, &outer).map_err(write_error)?;
+            return Ok(Verdict::Redirect(towards_next_hop(
+                entry,
+                through_neighbour,
+            )));
         }
     };
     store_macs(packet, entry, summary.is_v4).map_err(write_error)?;
-    Ok(Verdict::Redirect(verdict))
+    Ok(Verdict::Redirect(redirect))
 }
 
 #[inline(always)]
@@ -105,9 +79,8 @@ fn write_error(_: WriteError) -> DropReason {
 }
 
 #[inline(always)]
-fn towards_next_hop(entry: &FlowEntry, manner: &Manner<'_>) -> Redirect {
-    let unresolved = entry.destination_mac.0 == [0; 6];
-    if unresolved || manner.through_neighbour {
+fn towards_next_hop(entry: &FlowEntry, through_neighbour: bool) -> Redirect {
+    if through_neighbour || entry.destination_mac.0 == [0; 6] {
         Redirect::Neighbour(entry.egress)
     } else {
         Redirect::Egress(entry.egress)

@@ -2,9 +2,10 @@
 //! A packet's whole stay at a hook: parse, find or decide, rewrite.
 
 use crate::decide::decide;
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Outcome, Workspace};
 use crate::established;
-use crate::rewrite::{self, Manner};
+use crate::related;
+use crate::rewrite;
 use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction};
@@ -13,10 +14,10 @@ use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, FlowEntry, IfIndex, Protocol};
 use weir_packet::icmp::{ErrorKind, Neighbour, answer_arp, answer_solicitation, answer_with_error};
-use weir_packet::tunnel::{self, Outer, TunnelHeader};
+use weir_packet::tunnel::{self, TunnelHeader};
 use weir_packet::{
-    ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, Malformed,
-    PacketClass, PacketWrite, Summary,
+    ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, PacketClass,
+    PacketWrite, Room, Summary, WriteError,
 };
 
 /// Where and how a packet came in.
@@ -53,111 +54,135 @@ pub enum Verdict {
     Answer(DropReason, Redirect),
 }
 
-/// Handles one packet. `decision` is scratch memory that afterwards explains the verdict;
-/// `summary` likewise, where the packet could be parsed.
+/// Handles one packet; afterwards `workspace` explains the verdict.
 #[inline(always)]
 pub fn run<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
     hook: Hook,
     ifindex: IfIndex,
-    decision: &mut Decision,
-    seen: &mut Option<Summary>,
+    workspace: &mut Workspace,
 ) -> Verdict {
+    let Workspace {
+        decision,
+        summary,
+        parsed,
+    } = workspace;
+    *parsed = false;
+    decision.report = false;
     let mut arrival = Arrival {
         hook,
         ifindex,
         tunnel_source: None,
     };
-    decision.report = false;
-    let from_pod = matches!(hook, Hook::FromContainer);
-    let Some(ethertype) = packet.load::<2>(12) else {
-        return refuse(from_pod, DropReason::UnsupportedL2);
-    };
-    match ethertype {
-        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {}
-        ETHERTYPE_ARP if from_pod => return arp(packet, ifindex),
-        _ => return refuse(from_pod, DropReason::UnsupportedL3),
-    }
-    let mut summary = match Summary::parse(packet, ETHERNET_LENGTH) {
-        Ok(summary) => summary,
-        // What is not for pods may still be for the node, whose stack knows more protocols.
-        Err(Malformed(reason)) => {
-            return refuse(from_pod || matches!(hook, Hook::FromHost), reason);
-        }
-    };
-    let mut outer = None;
-    if matches!(hook, Hook::FromNetdev) && is_tunnel(tables, &summary) {
-        match unwrap_tunnel(packet, &summary) {
-            Ok((tunnel, inner)) => {
-                arrival.tunnel_source = Some(tunnel.source);
-                outer = Some(tunnel);
-                summary = inner;
-            }
-            Err(Malformed(reason)) => return Verdict::Drop(reason),
-        }
-    }
-    if matches!(hook, Hook::ToNetdev) && !may_collide(tables, &summary) {
-        return Verdict::Pass;
-    }
-    *seen = Some(summary);
-    if !matches!(summary.fragment, Fragment::Whole)
-        && let Err(verdict) = follow_fragments(tables, &arrival, &mut summary)
-    {
+    let mut tunnel = None;
+    if let Err(verdict) = parse(packet, tables, &mut arrival, &mut tunnel, summary) {
+        decision.reset();
         return verdict;
     }
-    *seen = Some(summary);
-    if matches!(summary.class, PacketClass::LinkLocal) && from_pod {
-        return link_local(packet, &summary, ifindex);
+    if matches!(hook, Hook::ToNetdev) && !may_collide(tables, summary) {
+        return Verdict::Pass;
+    }
+    *parsed = true;
+    if !matches!(summary.fragment, Fragment::Whole)
+        && let Err(verdict) = follow_fragments(tables, &arrival, summary)
+    {
+        decision.reset();
+        return verdict;
+    }
+    if matches!(summary.class, PacketClass::LinkLocal) && matches!(hook, Hook::FromContainer) {
+        decision.reset();
+        return verdict_of(link_local(packet, summary), ifindex);
     }
 
     let now = tables.now();
     let segment_size = packet.segment_size();
-    let mut manner = Manner {
-        outer,
-        related: None,
-        through_neighbour: false,
+    let mut through_neighbour = false;
+    let established = if matches!(summary.class, PacketClass::Flow) {
+        tables
+            .flow(&summary.key)
+            .filter(|flow| established::usable(tables, &arrival, summary, segment_size, flow, now))
+    } else {
+        None
     };
-    if matches!(summary.class, PacketClass::Flow)
-        && let Some(flow) = tables.flow(&summary.key)
-        && established::usable(tables, &arrival, &summary, segment_size, &flow, now)
-    {
-        established::touch(tables, &summary, &flow, now);
-        tables.count_packet(0, direction(hook), summary.l3_length);
-        return match rewrite::apply(packet, tables, &arrival, &summary, flow.fixed(), &manner) {
-            Ok(verdict) => verdict,
-            Err(reason) => Verdict::Drop(reason),
-        };
-    }
-    let outcome = decide(packet, tables, &arrival, &summary, decision);
-    decision.direction = direction(hook);
-    if outcome == Outcome::PASS {
-        tables.count_packet(0, direction(hook), summary.l3_length);
-        return Verdict::Pass;
-    }
-    if let Some(reason) = outcome.drop_reason() {
-        return Verdict::Drop(reason);
-    }
-    if let Some(verdict) = unfit(
+    let entry = if let Some(flow) = established {
+        established::touch(tables, summary, &flow, now);
+        flow.fixed()
+    } else {
+        let outcome = decide(packet, tables, &arrival, summary, decision);
+        decision.direction = direction(hook);
+        if outcome == Outcome::PASS {
+            tables.count_packet(0, direction(hook), summary.l3_length);
+            return Verdict::Pass;
+        }
+        if let Some(reason) = outcome.drop_reason() {
+            return Verdict::Drop(reason);
+        }
+        if let Some((reason, kind)) = unfit(summary, segment_size, &decision.entry) {
+            return answer(packet, tables, &arrival, summary, reason, kind);
+        }
+        if decision.related {
+            tables.count(Counter::IcmpErrorsTranslated);
+            if related::translate(packet, summary, decision).is_err() {
+                return Verdict::Drop(DropReason::ChecksumL4);
+            }
+        }
+        through_neighbour = decision.through_neighbour;
+        &decision.entry
+    };
+    tables.count_packet(0, direction(hook), summary.l3_length);
+    match rewrite::apply(
         packet,
         tables,
-        &arrival,
-        &summary,
-        segment_size,
-        &decision.entry,
+        hook,
+        summary,
+        entry,
+        tunnel,
+        through_neighbour,
     ) {
-        return verdict;
-    }
-    tables.count_packet(0, direction(hook), summary.l3_length);
-    if decision.related {
-        tables.count(Counter::IcmpErrorsTranslated);
-        manner.related = Some((&decision.inner_flow, &decision.inner));
-    }
-    manner.through_neighbour = decision.through_neighbour;
-    match rewrite::apply(packet, tables, &arrival, &summary, &decision.entry, &manner) {
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Drop(reason),
     }
+}
+
+/// Reads the headers, inside the tunnel where the packet came by it; or says what becomes of a
+/// packet that is not IP or not well-formed.
+#[inline(always)]
+fn parse<P: PacketWrite, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &mut Arrival,
+    tunnel: &mut Option<Room>,
+    summary: &mut Summary,
+) -> Result<(), Verdict> {
+    let from_pod = matches!(arrival.hook, Hook::FromContainer);
+    let Some(ethertype) = packet.load::<2>(12) else {
+        return Err(refuse(from_pod, DropReason::UnsupportedL2));
+    };
+    match ethertype {
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {}
+        ETHERTYPE_ARP if from_pod => return Err(verdict_of(arp(packet), arrival.ifindex)),
+        _ => return Err(refuse(from_pod, DropReason::UnsupportedL3)),
+    }
+    if let Some(reason) = DropReason::from_number(summary.parse_into(packet, ETHERNET_LENGTH)) {
+        // What is not for pods may still be for the node, whose stack knows more protocols.
+        return Err(refuse(
+            from_pod || matches!(arrival.hook, Hook::FromHost),
+            reason,
+        ));
+    }
+    if matches!(arrival.hook, Hook::FromNetdev) && is_tunnel(tables, summary) {
+        let TunnelHeader::Ours(outer) = tunnel::parse(packet, summary) else {
+            return Err(Verdict::Drop(DropReason::InvalidPacket));
+        };
+        arrival.tunnel_source = Some(outer.source);
+        *tunnel = Some(outer.room);
+        let inner_offset = outer.inner_offset();
+        if let Some(reason) = DropReason::from_number(summary.parse_into(packet, inner_offset)) {
+            return Err(Verdict::Drop(reason));
+        }
+    }
+    Ok(())
 }
 
 /// Which way a packet at this hook travels, seen from pods and node.
@@ -180,29 +205,39 @@ fn refuse(ours: bool, reason: DropReason) -> Verdict {
     }
 }
 
+/// What became of a question about a neighbour, in one word (0: answered, else a drop reason), so
+/// that the kernel can compile the answering as functions of their own.
 #[inline(always)]
-fn arp<P: PacketWrite>(packet: &mut P, ifindex: IfIndex) -> Verdict {
-    match answer_arp(packet) {
-        Ok(Neighbour::Answered) => Verdict::Redirect(Redirect::Egress(ifindex)),
-        Ok(Neighbour::NotOurs) => Verdict::Drop(DropReason::UnknownL3Target),
-        Ok(Neighbour::NothingToAnswer) => Verdict::Drop(DropReason::MulticastHandled),
-        Err(_) => Verdict::Drop(DropReason::WriteError),
+fn verdict_of(code: u32, ifindex: IfIndex) -> Verdict {
+    match Outcome(code).drop_reason() {
+        None => Verdict::Redirect(Redirect::Egress(ifindex)),
+        Some(reason) => Verdict::Drop(reason),
     }
 }
 
-/// A pod's neighbour discovery ends at its link.
 #[inline(always)]
-fn link_local<P: PacketWrite>(packet: &mut P, summary: &Summary, ifindex: IfIndex) -> Verdict {
+fn code_of(answer: Result<Neighbour, WriteError>) -> u32 {
+    match answer {
+        Ok(Neighbour::Answered) => 0,
+        Ok(Neighbour::NotOurs) => DropReason::UnknownL3Target as u32,
+        Ok(Neighbour::NothingToAnswer) => DropReason::MulticastHandled as u32,
+        Err(_) => DropReason::WriteError as u32,
+    }
+}
+
+#[inline(never)]
+fn arp<P: PacketWrite>(packet: &mut P) -> u32 {
+    code_of(answer_arp(packet))
+}
+
+/// A pod's neighbour discovery ends at its link.
+#[inline(never)]
+fn link_local<P: PacketWrite>(packet: &mut P, summary: &Summary) -> u32 {
     // Router advertisements and redirects: a pod must not pose as a router.
     if matches!(summary.icmp_type, 134 | 137) {
-        return Verdict::Drop(DropReason::ForbiddenIcmpv6);
+        return DropReason::ForbiddenIcmpv6 as u32;
     }
-    match answer_solicitation(packet, summary) {
-        Ok(Neighbour::Answered) => Verdict::Redirect(Redirect::Egress(ifindex)),
-        Ok(Neighbour::NotOurs) => Verdict::Drop(DropReason::UnknownL3Target),
-        Ok(Neighbour::NothingToAnswer) => Verdict::Drop(DropReason::MulticastHandled),
-        Err(_) => Verdict::Drop(DropReason::WriteError),
-    }
+    code_of(answer_solicitation(packet, summary))
 }
 
 #[inline(always)]
@@ -211,20 +246,6 @@ fn is_tunnel<T: Tables>(tables: &T, summary: &Summary) -> bool {
         && matches!(summary.fragment, Fragment::Whole)
         && summary.key.destination_port.0 == tables.config(|config| &config.tunnel_port).0
         && tables.config(|config| &config.features) & features::TUNNEL != 0
-}
-
-/// Parses the packet inside the tunnel packet.
-#[inline(always)]
-fn unwrap_tunnel<P: PacketWrite>(
-    packet: &P,
-    summary: &Summary,
-) -> Result<(Outer, Summary), Malformed> {
-    match tunnel::parse(packet, summary) {
-        TunnelHeader::Ours(outer) => {
-            Summary::parse(packet, outer.inner_offset()).map(|inner| (outer, inner))
-        }
-        TunnelHeader::Malformed => Err(Malformed(DropReason::InvalidPacket)),
-    }
 }
 
 /// Whether the node's own packet uses a port that masquerading could hand out; others cannot
@@ -278,34 +299,41 @@ fn follow_fragments<T: Tables>(
     }))
 }
 
-/// A packet that is too large for its way or has used up its time is dropped; a pod is told by an
-/// ICMP error.
+/// Whether a packet is too large for its way, or has used up its time.
 #[inline(always)]
-fn unfit<P: PacketWrite, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    arrival: &Arrival,
+fn unfit(
     summary: &Summary,
     segment_size: u32,
     entry: &FlowEntry,
-) -> Option<Verdict> {
+) -> Option<(DropReason, ErrorKind)> {
     let forwarded = matches!(
         Action::from_number(entry.action),
         Some(Action::ToEndpoint | Action::ToDevice | Action::ToTunnel)
     );
     if !forwarded {
-        return None;
-    }
-    let (reason, kind) = if summary.ttl <= 1 {
-        (DropReason::TtlExceeded, ErrorKind::TimeExceeded)
+        None
+    } else if summary.ttl <= 1 {
+        Some((DropReason::TtlExceeded, ErrorKind::TimeExceeded))
     } else if entry.mtu != 0 && summary.largest_packet(segment_size) > u32::from(entry.mtu) {
-        (
+        Some((
             DropReason::FragmentationNeeded,
             ErrorKind::TooBig(entry.mtu),
-        )
+        ))
     } else {
-        return None;
-    };
+        None
+    }
+}
+
+/// Drops the packet; a pod is told by an ICMP error.
+#[inline(always)]
+fn answer<P: PacketWrite, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    reason: DropReason,
+    kind: ErrorKind,
+) -> Verdict {
     let answers = tables.config(|config| &config.features) & features::ICMP_ERRORS != 0
         && matches!(arrival.hook, Hook::FromContainer)
         // RFC 1122, section 3.2.2: no errors about errors, nor about later fragments.
@@ -317,13 +345,22 @@ fn unfit<P: PacketWrite, T: Tables>(
         tables.config(|config| &config.node_ipv6)
     };
     if !answers || source.0 == Address::UNSPECIFIED.0 {
-        return Some(Verdict::Drop(reason));
+        return Verdict::Drop(reason);
     }
-    Some(match answer_with_error(packet, summary, kind, &source) {
-        Ok(()) => {
-            tables.count(Counter::IcmpErrorsSent);
-            Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
-        }
-        Err(_) => Verdict::Drop(reason),
-    })
+    if tell(packet, summary, kind, &source) {
+        tables.count(Counter::IcmpErrorsSent);
+        Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
+    } else {
+        Verdict::Drop(reason)
+    }
+}
+
+#[inline(never)]
+fn tell<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    kind: ErrorKind,
+    source: &Address,
+) -> bool {
+    answer_with_error(packet, summary, kind, source).is_ok()
 }

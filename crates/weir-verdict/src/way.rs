@@ -27,7 +27,8 @@ pub struct Way {
 }
 
 impl Way {
-    const NOWHERE: Self = Self {
+    /// No step taken.
+    pub const NOWHERE: Self = Self {
         action: Action::Pass,
         egress: IfIndex::NONE,
         mtu: 0,
@@ -44,9 +45,23 @@ impl Way {
     }
 }
 
-/// Finds the way, and notes who is at its end.
+/// Finds the way to the destination of [`Decision::after`] into [`Decision::way`], and notes who is
+/// at its end. (A function of its own in the kernel, like the other steps of the slow path: each
+/// needs much of the 512 bytes of stack.)
+#[inline(never)]
+pub fn find<T: Tables>(tables: &T, arrival: &Arrival, decision: &mut Decision) -> Outcome {
+    let after = decision.after;
+    match towards(tables, arrival, &after.source, &after.destination, decision) {
+        Ok(way) => {
+            decision.way = way;
+            Outcome::FORWARD
+        }
+        Err(outcome) => outcome,
+    }
+}
+
 #[inline(always)]
-pub fn towards<T: Tables>(
+fn towards<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     source: &Address,

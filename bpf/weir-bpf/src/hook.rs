@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every entry point does: hand the packet over, report, carry out the verdict.
+
+use crate::event::{self, What};
+use crate::maps;
+use crate::skb::Skb;
+use crate::tables::KernelTables;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
+use core::ptr::null_mut;
+use weir_abi::config::features;
+use weir_abi::event::kind;
+use weir_abi::observation::Hook;
+use weir_abi::{DropReason, IfIndex};
+use weir_packet::PacketRead;
+use weir_verdict::run::direction;
+use weir_verdict::{Redirect, Tables, Verdict};
+
+/// Packets that Weir sends to a device carry this mark, so that the program at that device's
+/// egress lets them by. Bits that kube-proxy and the field's other users of marks do not use.
+const MARK_DONE: u32 = 0x5700_0000;
+
+/// Bytes that must be directly accessible: Ethernet, IP and the ports; from the network, where
+/// they can stand inside a tunnel packet, more.
+const fn headers(hook: Hook) -> u32 {
+    match hook {
+        Hook::FromContainer | Hook::ToNetdev | Hook::FromHost => 54,
+        Hook::FromNetdev => 118,
+    }
+}
+
+#[inline(always)]
+pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
+    // SAFETY: the context is valid while the program runs.
+    if matches!(hook, Hook::ToNetdev) && unsafe { (*raw).mark } == MARK_DONE {
+        return TC_ACT_OK;
+    }
+    let mut skb = Skb { raw };
+    skb.pull(headers(hook));
+    let tables = KernelTables { skb: raw };
+    // SAFETY: as above.
+    let ifindex = IfIndex(unsafe { (*raw).ifindex });
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        tables.count_packet(
+            DropReason::ScratchMissing.number(),
+            direction(hook),
+            skb.length(),
+        );
+        return TC_ACT_SHOT;
+    };
+    // SAFETY: per-CPU memory; programs of one CPU do not interrupt each other here, and this is
+    // the only reference.
+    let scratch = unsafe { &mut *scratch };
+    let verdict = weir_verdict::run(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
+    let workspace = &scratch.workspace;
+    let traces = tables.config(|config| &config.features) & features::TRACE != 0
+        && tables.config(|config| &config.features) & features::DRY_RUN == 0;
+    if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
+        let length =
+            if workspace.parsed { workspace.summary.l3_length } else { skb.length() };
+        tables.count_packet(reason.number(), direction(hook), length);
+        let quiet = matches!(reason, DropReason::MulticastHandled | DropReason::IgmpHandled);
+        if !quiet && tables.config(|config| &config.features) & features::DRY_RUN == 0 {
+            let what = What { kind: kind::DROP, subtype: reason.number(), hook };
+            event::send(&skb, &mut scratch.record, workspace, what);
+        }
+    } else if traces && workspace.decision.report {
+        let what = What { kind: kind::TRACE, subtype: workspace.decision.observation as u8, hook };
+        event::send(&skb, &mut scratch.record, workspace, what);
+    }
+    match verdict {
+        Verdict::Pass => TC_ACT_OK,
+        Verdict::Drop(_) => TC_ACT_SHOT,
+        Verdict::Redirect(redirect) | Verdict::Answer(_, redirect) => carry_out(raw, redirect),
+    }
+}
+
+#[inline(always)]
+fn carry_out(raw: *mut __sk_buff, redirect: Redirect) -> i32 {
+    // SAFETY: helpers that take plain numbers (and no parameters for the neighbour: the packet's
+    // own destination is looked up).
+    let code = unsafe {
+        match redirect {
+            Redirect::Peer(ifindex) => bpf_redirect_peer(ifindex.0, 0),
+            Redirect::Egress(ifindex) => {
+                (*raw).mark = MARK_DONE;
+                bpf_redirect(ifindex.0, 0)
+            }
+            Redirect::Neighbour(ifindex) => {
+                (*raw).mark = MARK_DONE;
+                bpf_redirect_neigh(ifindex.0, null_mut(), 0, 0)
+            }
+            Redirect::Ingress(ifindex) => bpf_redirect(ifindex.0, u64::from(BPF_F_INGRESS)),
+        }
+    };
+    code as i32
+}

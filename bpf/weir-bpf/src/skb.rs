@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel's packet as `weir-packet` sees it.
+
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_DECAP_L3_IPV4,
+    BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+};
+use aya_ebpf::helpers::{
+    bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_pull_data,
+};
+use core::arch::asm;
+use weir_packet::{
+    ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, WriteError,
+};
+
+/// A packet in the kernel's hands.
+pub struct Skb {
+    pub raw: *mut __sk_buff,
+}
+
+/// What `bpf_skb_store_bytes` answers to an offset outside of the packet.
+const OUTSIDE: WriteError = WriteError(-14);
+
+/// Keeps the compiler from folding the pointer into later sums: the verifier ties a bounds check
+/// to the very register that is dereferenced.
+#[inline(always)]
+fn opaque(pointer: usize) -> usize {
+    let mut pointer = pointer;
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack)) };
+    pointer
+}
+
+impl Skb {
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.raw).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.raw).data_end as usize }
+    }
+
+    /// The address of `N` bytes at an offset, if they lie in the linear part of the packet.
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: u32) -> Option<*mut [u8; N]> {
+        // The mask tells the verifier what callers know: offsets are small.
+        let start = opaque(self.data() + (offset & 0x7fff) as usize);
+        if start + N > self.data_end() { None } else { Some(start as *mut [u8; N]) }
+    }
+
+    /// Makes the first bytes directly accessible where a packet keeps its headers elsewhere.
+    #[inline(always)]
+    pub fn pull(&self, wanted: u32) {
+        const PULL_MAX: u32 = 256;
+        let length = self.length();
+        if self.data() + (wanted.min(length) as usize) > self.data_end() {
+            // SAFETY: the context is valid; a failure leaves the packet as it is and shows as a
+            // truncated header.
+            let _ = unsafe { bpf_skb_pull_data(self.raw, length.min(PULL_MAX)) };
+        }
+    }
+}
+
+#[inline(always)]
+fn result(code: i64) -> Result<(), WriteError> {
+    if code == 0 { Ok(()) } else { Err(WriteError(code as i32)) }
+}
+
+impl PacketRead for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        // SAFETY: `at` checked the bounds; byte arrays need no alignment.
+        self.at::<N>(offset).map(|bytes| unsafe { *bytes })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.raw).len }
+    }
+
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.raw).gso_size }
+    }
+}
+
+impl PacketWrite for Skb {
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), WriteError> {
+        let to = self.at::<N>(offset).ok_or(OUTSIDE)?;
+        // SAFETY: `at` checked the bounds; byte arrays need no alignment.
+        unsafe { *to = *bytes };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn update_transport_checksum(
+        &mut self,
+        offset: u32,
+        delta: [u8; 2],
+        addresses: bool,
+        zero_is_none: bool,
+    ) -> Result<(), WriteError> {
+        let mut flags = 0;
+        if addresses {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+        }
+        if zero_is_none {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        let delta = u64::from(u16::from_ne_bytes(delta));
+        // With no size in the flags, the last value is a difference to add.
+        // SAFETY: the context is valid; the helper checks the offset.
+        result(unsafe { bpf_l4_csum_replace(self.raw, offset, 0, delta, flags) })
+    }
+
+    #[inline(always)]
+    fn note_uncovered_change(&mut self, delta: [u8; 2]) {
+        // SAFETY: the context is valid. The helper refuses where the packet carries no checksum
+        // over all of it, and then there is nothing to update.
+        let _ = unsafe { bpf_csum_update(self.raw, u32::from(u16::from_ne_bytes(delta))) };
+    }
+
+    #[inline(always)]
+    fn open_room(&mut self, room: Room) -> Result<(), WriteError> {
+        const TUNNEL: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
+            | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
+            | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
+            | (ETHERNET_LENGTH as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
+        let flags = match room {
+            Room::TunnelV4 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4),
+            Room::TunnelV6 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6),
+            Room::IcmpV4 | Room::IcmpV6 => 0,
+        };
+        // SAFETY: the context is valid.
+        result(unsafe {
+            bpf_skb_adjust_room(self.raw, room.bytes() as i32, BPF_ADJ_ROOM_MAC, flags)
+        })
+    }
+
+    #[inline(always)]
+    fn close_room(&mut self, room: Room, inner_v4: bool) -> Result<(), WriteError> {
+        let family =
+            if inner_v4 { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 };
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) | u64::from(family);
+        // SAFETY: the context is valid.
+        result(unsafe {
+            bpf_skb_adjust_room(self.raw, -(room.bytes() as i32), BPF_ADJ_ROOM_MAC, flags)
+        })?;
+        self.store(12, if inner_v4 { &ETHERTYPE_IPV4 } else { &ETHERTYPE_IPV6 })
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, length: u32) -> Result<(), WriteError> {
+        // SAFETY: the context is valid.
+        result(unsafe { bpf_skb_change_tail(self.raw, length, 0) })
+    }
+}
