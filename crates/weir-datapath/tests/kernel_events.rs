@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Events and test runs, in the kernel.
 
+#[cfg(test)]
 #[path = "support/node.rs"]
 mod node;
+#[cfg(test)]
 #[path = "support/veth.rs"]
 mod veth;
 
@@ -14,11 +16,18 @@ mod kernel {
     use weir_abi::counter::Counter;
     use weir_abi::event::{EVENT_VERSION, EventRecord};
     use weir_abi::{DatapathConfig, IfIndex};
-    use weir_datapath::{EventSource, Hook, TestRun, per_packet};
+    use weir_datapath::{Datapath, EventSource, Hook, TestRun, per_packet};
     use zerocopy::{FromBytes as _, IntoBytes as _};
 
-    use super::node::{load, loader, on_a_node};
+    use super::node::{loader, on_a_node};
     use super::veth::veth;
+
+    const ROOT: &str = "/sys/fs/bpf/weir";
+
+    /// The default configuration, loaded.
+    fn load() -> Datapath {
+        loader(ROOT).load(&DatapathConfig::DEFAULT).unwrap()
+    }
 
     /// A frame of a protocol that nobody forwards, so that every packet is an event.
     const FRAME: [u8; 60] = {
@@ -68,7 +77,7 @@ mod kernel {
                 features: DatapathConfig::DEFAULT.features | features::DRY_RUN,
                 ..DatapathConfig::DEFAULT
             };
-            let programs = loader().load_programs(&dry).unwrap();
+            let programs = loader(ROOT).load_programs(&dry).unwrap();
             let mut source = EventSource::open(&datapath.maps).unwrap();
             for program in programs.iter() {
                 TestRun::new(&FRAME).run(program).unwrap();

@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Programs at interfaces, in the kernel.
 
+#[cfg(test)]
 #[path = "support/node.rs"]
 mod node;
+#[cfg(test)]
 #[path = "support/veth.rs"]
 mod veth;
 
 #[cfg(test)]
 mod kernel {
     use weir_abi::{DatapathConfig, IfIndex};
-    use weir_datapath::{Attached, Error, Hook, PinRoot};
+    use weir_datapath::{Attached, Datapath, Error, Hook, PinRoot};
     use weir_net::Netlink;
 
-    use super::node::{load, loader, on_a_node};
+    use super::node::{loader, on_a_node};
     use super::veth::veth;
+
+    const ROOT: &str = "/sys/fs/bpf/weir";
+
+    /// The default configuration, loaded.
+    fn load() -> Datapath {
+        loader(ROOT).load(&DatapathConfig::DEFAULT).unwrap()
+    }
 
     #[test]
     fn links_outlive_the_loader_and_are_updated_by_the_next() {
@@ -34,7 +43,7 @@ mod kernel {
             drop(first);
 
             let mut second = load();
-            let program_at_near = |datapath: &weir_datapath::Datapath| {
+            let program_at_near = |datapath: &Datapath| {
                 let links = datapath.links().unwrap();
                 assert_eq!(links.len(), 3);
                 assert!(links.iter().all(|link| link.alive));
@@ -136,7 +145,7 @@ mod kernel {
     #[test]
     fn an_object_that_is_none_of_ours_is_refused_with_the_known_words() {
         on_a_node(|| {
-            let broken = loader().with_object(vec![0; 64]);
+            let broken = loader(ROOT).with_object(vec![0; 64]);
             let error = broken.load(&DatapathConfig::DEFAULT).unwrap_err();
             assert!(matches!(error, Error::Object(_)));
             assert!(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Maps, rows and flows in the kernel.
 
+#[cfg(test)]
 #[path = "support/node.rs"]
 mod node;
 
@@ -21,9 +22,16 @@ mod kernel {
     };
     use weir_compile::{Operation, Plan, Rows, plan};
     use weir_datapath::collect::{Collector, collect};
-    use weir_datapath::{Hook, Maps, PinRoot, Resized, TestRun, execute};
+    use weir_datapath::{Datapath, Hook, Maps, PinRoot, Resized, TestRun, execute};
 
-    use super::node::{load, loader_with, on_a_node};
+    use super::node::{loader, loader_with, on_a_node};
+
+    const ROOT: &str = "/sys/fs/bpf/weir";
+
+    /// The default configuration, loaded.
+    fn load() -> Datapath {
+        loader(ROOT).load(&DatapathConfig::DEFAULT).unwrap()
+    }
 
     fn address(last: u8) -> Address {
         Address::from_v4([10, 0, 0, last])
@@ -75,7 +83,8 @@ mod kernel {
             source_port: Port::new(source_port),
             destination_port: Port::new(80),
             protocol: Protocol::TCP,
-            zone: [0; 3],
+            zone: [0; 2],
+            reserved: 0,
         }
     }
 
@@ -140,7 +149,7 @@ mod kernel {
     #[test]
     fn a_refused_row_is_reported_and_stops_nothing() {
         on_a_node(|| {
-            let loader = loader_with(&[("endpoints", 16)]);
+            let loader = loader_with(ROOT, &[("endpoints", 16)]);
             let datapath = loader.load(&DatapathConfig::DEFAULT).unwrap();
             let mut desired = Rows::default();
             for last in 0..40 {
@@ -185,7 +194,7 @@ mod kernel {
             }
             drop(first);
 
-            let loader = loader_with(&[("flows", 8192), ("endpoints", 512)]);
+            let loader = loader_with(ROOT, &[("flows", 8192), ("endpoints", 512)]);
             let mut second = loader.load(&DatapathConfig::DEFAULT).unwrap();
             assert_eq!(
                 second.report.resized,
@@ -222,7 +231,7 @@ mod kernel {
         on_a_node(|| {
             let first = load();
             insert_flow(&first.maps, flow(1), 1);
-            let bigger = loader_with(&[("flows", 8192)]);
+            let bigger = loader_with(ROOT, &[("flows", 8192)]);
             let second = bigger.load(&DatapathConfig::DEFAULT).unwrap();
             insert_flow(&second.maps, flow(2), 1);
             drop(second);
@@ -234,7 +243,7 @@ mod kernel {
             drop(third);
 
             // Another wish takes the rows back from it.
-            let smaller = loader_with(&[("flows", 2048)]);
+            let smaller = loader_with(ROOT, &[("flows", 2048)]);
             drop(smaller.load(&DatapathConfig::DEFAULT).unwrap());
             let mut fourth = bigger.load(&DatapathConfig::DEFAULT).unwrap();
             fourth.activate().unwrap();
@@ -268,9 +277,7 @@ mod kernel {
     fn pins_need_a_bpf_file_system() {
         on_a_node(|| {
             weir_net::mount::tmpfs(Path::new("/sys/fs/bpf")).unwrap();
-            let error = super::node::loader()
-                .load(&DatapathConfig::DEFAULT)
-                .unwrap_err();
+            let error = loader(ROOT).load(&DatapathConfig::DEFAULT).unwrap_err();
             assert!(error.to_string().contains("mount -t bpf"), "{error}");
         });
     }
@@ -290,7 +297,7 @@ mod kernel {
     #[test]
     fn every_row_of_a_big_table_is_visited_once() {
         on_a_node(|| {
-            let loader = loader_with(&[("flows", 65_536)]);
+            let loader = loader_with(ROOT, &[("flows", 65_536)]);
             let maps = loader.load(&DatapathConfig::DEFAULT).unwrap().maps;
             let keys: BTreeSet<FlowKey> = (0..20_000).map(flow).collect();
             for &key in &keys {

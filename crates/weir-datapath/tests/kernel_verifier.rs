@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every program is verified under every combination of features, at a cost that is written down.
 
+#[cfg(test)]
 #[path = "support/node.rs"]
 mod node;
 
@@ -14,8 +15,9 @@ mod kernel {
     use weir_abi::{Address, DatapathConfig, IfIndex};
     use weir_datapath::Hook;
 
-    use super::node::{load, loader, on_a_node};
+    use super::node::{loader, on_a_node};
 
+    const ROOT: &str = "/sys/fs/bpf/weir";
     const SNAPSHOT: &str = "tests/snapshots/verified_instructions.txt";
     /// Renews the snapshot.
     const UPDATE: &str = "UPDATE_SNAPSHOTS";
@@ -43,8 +45,10 @@ mod kernel {
 
     fn measure() -> Counts {
         // Keeps the maps in the kernel, so that each load finds them.
-        let _maps = load();
-        let loader = loader();
+        let loader = loader(ROOT);
+        let _maps = loader
+            .load(&config(0))
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut counts = Counts::new();
         for combination in 0..1_u32 << features::ALL.len() {
             let names: Vec<_> = features::ALL

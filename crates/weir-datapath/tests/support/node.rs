@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs, thread};
 
-use weir_abi::DatapathConfig;
-use weir_datapath::{Datapath, Loader, MapSizes, PinRoot};
+use weir_datapath::{Loader, MapSizes, PinRoot};
 use weir_net::mount;
 use weir_net::netns::{Namespace, enter_new};
 
@@ -48,13 +47,13 @@ fn object() -> Option<Vec<u8>> {
     env::var_os(OBJECT).map(|path| fs::read(path).expect("the object that the environment names"))
 }
 
-/// A loader with small maps.
-pub(crate) fn loader() -> Loader {
-    loader_with(&[])
+/// A loader with small maps that pins below a directory of its own.
+pub(crate) fn loader(root: &str) -> Loader {
+    loader_with(root, &[])
 }
 
-/// A loader with small maps, some of them of another size.
-pub(crate) fn loader_with(sizes: &[(&str, u32)]) -> Loader {
+/// The same, with some maps of another size.
+pub(crate) fn loader_with(root: &str, sizes: &[(&str, u32)]) -> Loader {
     let small = [
         ("flows", 4096),
         ("fragments", 64),
@@ -69,14 +68,9 @@ pub(crate) fn loader_with(sizes: &[(&str, u32)]) -> Loader {
         .chain(sizes)
         .map(|&(name, size)| (name.to_owned(), size))
         .collect();
-    let loader = Loader::new(PinRoot::default()).with_sizes(MapSizes::from_config(&sizes).unwrap());
+    let loader = Loader::new(PinRoot::new(root)).with_sizes(MapSizes::from_config(&sizes).unwrap());
     match object() {
         Some(object) => loader.with_object(object),
         None => loader,
     }
-}
-
-/// The default configuration, loaded.
-pub(crate) fn load() -> Datapath {
-    loader().load(&DatapathConfig::DEFAULT).unwrap()
 }

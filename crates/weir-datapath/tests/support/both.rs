@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One packet through both builds of the decision: the loaded program and the user-space code. Whatever either left
+//! behind must be equal: answer, bytes, flow table, counters.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use weir_abi::counter::{Counter, metric_index};
+use weir_abi::observation::Hook;
+use weir_abi::{FlowEntry, FlowKey, Generation, IfIndex, Seconds};
+use weir_datapath::{Datapath, TestRun, clock};
+use weir_packet::memory::MemoryPacket;
+use weir_verdict::memory::MemoryTables;
+use weir_verdict::run::direction;
+use weir_verdict::{Redirect, Tables as _, Verdict, Workspace};
+
+/// `TC_ACT_OK`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`
+const PASS: i32 = 0;
+const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
+/// On packets that the programs sent to a device: the only part of a redirect that a test run shows.
+const MARK_DONE: u32 = 0x5700_0000;
+/// Seconds that the two clocks may be apart: the programs read a coarse one, and time passes.
+const CLOCK_SLACK: u32 = 2;
+
+/// Both sides.
+pub(crate) struct Both {
+    pub(crate) datapath: Datapath,
+    pub(crate) tables: MemoryTables,
+    workspace: RefCell<Workspace>,
+}
+
+impl Both {
+    pub(crate) fn new(datapath: Datapath, tables: MemoryTables) -> Self {
+        super::world::fill(&datapath.maps, &tables);
+        Self {
+            datapath,
+            tables,
+            workspace: RefCell::default(),
+        }
+    }
+
+    /// Runs a packet through both and compares; answers what became of it.
+    pub(crate) fn run(
+        &self,
+        name: &str,
+        hook: Hook,
+        interface: IfIndex,
+        frame: &[u8],
+    ) -> (Verdict, Vec<u8>) {
+        let program = self.datapath.programs.get(hook);
+        let output = TestRun::new(frame)
+            .device(interface)
+            .ingress(interface)
+            .run(program);
+        let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
+
+        self.tables.now.set(clock::now().get());
+        let mut packet = MemoryPacket::new(frame.to_vec());
+        let verdict = weir_verdict::run(
+            &mut packet,
+            &self.tables,
+            hook,
+            interface,
+            &mut self.workspace.borrow_mut(),
+        );
+        if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
+            self.tables
+                .count_packet(reason.number(), direction(hook), 0);
+        }
+        let expected = match verdict {
+            Verdict::Pass => PASS,
+            Verdict::Drop(_) => DROP,
+            Verdict::Redirect(_) | Verdict::Answer(..) => REDIRECT,
+        };
+        let mark = match verdict {
+            Verdict::Redirect(Redirect::Egress(_) | Redirect::Neighbour(_))
+            | Verdict::Answer(_, Redirect::Egress(_) | Redirect::Neighbour(_)) => MARK_DONE,
+            Verdict::Pass | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Answer(..) => 0,
+        };
+        assert_eq!(output.context.mark, mark, "{name}: mark ({verdict:?})");
+        assert_eq!(
+            output.verdict,
+            expected,
+            "{name}: {verdict:?}{}",
+            self.difference()
+        );
+        assert_eq!(
+            hex(&output.packet),
+            hex(packet.bytes()),
+            "{name}: kernel left, memory right ({verdict:?})"
+        );
+        let difference = self.difference();
+        assert!(difference.is_empty(), "{name} ({verdict:?}):{difference}");
+        (verdict, output.packet)
+    }
+
+    /// Where the two sides' tables are not equal.
+    fn difference(&self) -> String {
+        let mut text = String::new();
+        let maps = &self.datapath.maps;
+        let kernel: BTreeMap<FlowKey, FlowEntry> =
+            maps.flows.entries().unwrap().into_iter().collect();
+        compare(
+            &mut text,
+            "flow",
+            &timeless(&kernel),
+            &timeless(&self.tables.flows()),
+        );
+        compare(&mut text, "time-out", &kernel, &self.tables.flows());
+
+        let sums = maps.metrics.sums().unwrap();
+        let kernel: BTreeMap<u32, u64> = sums
+            .into_iter()
+            .map(|(place, metric)| (place, metric.packets))
+            .collect();
+        let packets = self.tables.packets.borrow();
+        let memory: BTreeMap<u32, u64> = packets
+            .iter()
+            .map(|(&(reason, way), &count)| {
+                (
+                    metric_index(reason, weir_abi::counter::Direction::ALL[usize::from(way)]),
+                    count,
+                )
+            })
+            .collect();
+        compare(&mut text, "metric", &kernel, &memory);
+
+        let kernel: BTreeMap<u32, u64> = maps
+            .counters
+            .sums()
+            .unwrap()
+            .into_iter()
+            // Only the kernel has a ring.
+            .filter(|(place, _)| *place != Counter::EventsLost as u32)
+            .collect();
+        let memory: BTreeMap<u32, u64> = self
+            .tables
+            .counters
+            .borrow()
+            .iter()
+            .map(|(&place, &count)| (place, count))
+            .collect();
+        compare(&mut text, "counter", &kernel, &memory);
+
+        let kernel: BTreeMap<_, _> = maps
+            .fragments
+            .entries()
+            .unwrap()
+            .into_iter()
+            .map(shown)
+            .collect();
+        let memory: BTreeMap<_, _> = self
+            .tables
+            .fragments
+            .borrow()
+            .iter()
+            .map(|(key, row)| shown((*key, *row)))
+            .collect();
+        compare(&mut text, "fragment", &kernel, &memory);
+        let kernel: BTreeMap<_, _> = maps
+            .tunnel_mtu
+            .entries()
+            .unwrap()
+            .into_iter()
+            .map(|(key, row)| (key, row.mtu))
+            .collect();
+        let memory: BTreeMap<_, _> = self
+            .tables
+            .tunnel_mtu
+            .borrow()
+            .iter()
+            .map(|(key, row)| (*key, row.mtu))
+            .collect();
+        compare(&mut text, "path MTU", &kernel, &memory);
+        text
+    }
+
+    /// Moves a slot to its next generation on both sides.
+    pub(crate) fn bump(&self, slot: weir_abi::Slot) {
+        self.datapath.maps.bump(slot).unwrap();
+        self.tables.bump(slot);
+        let place = u32::from(slot.get());
+        let kernel = self.datapath.maps.generations.get(&place).unwrap();
+        assert_eq!(kernel, Some(self.tables.generation(slot)));
+        assert_ne!(kernel, Some(Generation(0)));
+    }
+
+    /// Forgets a flow entry on both sides.
+    pub(crate) fn evict(&self, key: &FlowKey) {
+        assert!(self.datapath.maps.flows.delete(key).unwrap());
+        self.tables.evict(key);
+    }
+}
+
+fn shown<K: std::fmt::Debug, V>((key, row): (K, V)) -> (String, V) {
+    (format!("{key:?}"), row)
+}
+
+/// Entries without what depends on the second that they were written in.
+fn timeless(flows: &BTreeMap<FlowKey, FlowEntry>) -> BTreeMap<FlowKey, FlowEntry> {
+    let without = |entry: &FlowEntry| FlowEntry {
+        expires: Seconds(0),
+        last_report: Seconds(0),
+        created: Seconds(0),
+        ..*entry
+    };
+    flows
+        .iter()
+        .map(|(key, entry)| (*key, without(entry)))
+        .collect()
+}
+
+/// Equal, or nearly so.
+trait Like {
+    fn like(&self, other: &Self) -> bool;
+}
+
+macro_rules! exact {
+    ($($type:ty),*) => { $(impl Like for $type {
+        fn like(&self, other: &Self) -> bool {
+            self == other
+        }
+    })* };
+}
+
+exact!(u64, u32, weir_abi::fragment::FragmentRow);
+
+impl Like for FlowEntry {
+    fn like(&self, other: &Self) -> bool {
+        let near = |a: Seconds, b: Seconds| a.get().abs_diff(b.get()) <= CLOCK_SLACK;
+        let timed = self.expires != Seconds(0) || other.expires != Seconds(0);
+        if timed {
+            near(self.expires, other.expires) && near(self.created, other.created)
+        } else {
+            self == other
+        }
+    }
+}
+
+fn compare<K: Ord + std::fmt::Debug, V: Like + std::fmt::Debug>(
+    text: &mut String,
+    what: &str,
+    kernel: &BTreeMap<K, V>,
+    memory: &BTreeMap<K, V>,
+) {
+    for (key, row) in kernel {
+        match memory.get(key) {
+            Some(other) if row.like(other) => {}
+            other => write!(
+                text,
+                "\n{what} {key:?}\n  kernel {row:?}\n  memory {other:?}"
+            )
+            .unwrap(),
+        }
+    }
+    for (key, row) in memory.iter().filter(|(key, _)| !kernel.contains_key(key)) {
+        write!(text, "\n{what} {key:?}\n  kernel None\n  memory {row:?}").unwrap();
+    }
+}
+
+/// Sixteen bytes a line, so that a difference can be found.
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (place, byte) in bytes.iter().enumerate() {
+        let end = if place % 16 == 15 { '\n' } else { ' ' };
+        write!(text, "{byte:02x}{end}").unwrap();
+    }
+    text
+}
