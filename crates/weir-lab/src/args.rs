@@ -36,6 +36,9 @@ pub(crate) enum Verb {
     Node(OnNode),
     /// Run a command on a host outside the cluster.
     World(World),
+    /// Run a command in the network between the nodes.
+    #[command(hide = true)]
+    Underlay(Underlay),
     /// Send traffic and say whether it arrived.
     Probe(Box<Probe>),
     /// Move bytes over one TCP connection, both ways at once, and compare checksums.
@@ -148,6 +151,13 @@ pub(crate) struct World {
     /// Which host outside the cluster; the first one when absent.
     #[arg(long)]
     pub(crate) external: Option<String>,
+    /// The command with its arguments.
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Underlay {
     /// The command with its arguments.
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,

@@ -161,6 +161,10 @@ pub(crate) enum Order {
         protocol: Protocol,
         size: Option<u32>,
     },
+    /// Only make a TCP connection.
+    Connect {
+        path: Path,
+    },
     /// Ask for an HTTP page; any status from 200 to 399 is good.
     Fetch {
         path: Path,

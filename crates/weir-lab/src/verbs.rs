@@ -41,6 +41,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 .map_or("world".to_owned(), |name| format!("external:{name}"));
             inside::run(&place, &reference, &world.command)
         }
+        Verb::Underlay(underlay) => inside::run(&place, "underlay", &underlay.command),
         Verb::Probe(probe) => probe::probe(&place, &probe),
         Verb::Transfer(args) => done(probe::transfer(&place, &args)),
         Verb::Traffic(args) => probe::traffic(&place, &args),

@@ -30,6 +30,9 @@ use crate::{
     protocol::Response,
 };
 
+/// More objects than this are counted instead of named.
+const TALK_LIMIT: usize = 50;
+
 /// What became of an operation's pods.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -52,6 +55,7 @@ impl Lab {
         let begin = Instant::now();
         let operation = locked(&self.operation);
         {
+            let (count, mut counts) = (objects.len(), BTreeMap::new());
             let mut state = locked(&self.state);
             for object in objects {
                 create_namespace(&mut state.store, object.namespace());
@@ -61,7 +65,17 @@ impl Lab {
                     Upsert::Changed => "changed",
                     Upsert::Unchanged => "unchanged",
                 };
-                say(Response::Progress(format!("{key} {word}")))?;
+                *counts.entry(word).or_insert(0_usize) += 1;
+                if count <= TALK_LIMIT {
+                    say(Response::Progress(format!("{key} {word}")))?;
+                }
+            }
+            if count > TALK_LIMIT {
+                let words: Vec<String> = counts
+                    .iter()
+                    .map(|(word, count)| format!("{count} {word}"))
+                    .collect();
+                say(Response::Progress(format!("objects: {}", words.join(", "))))?;
             }
         }
         let outcome = self.follow(say)?;
@@ -321,7 +335,7 @@ impl Lab {
                 .values()
                 .filter(|node| node.agent() != AgentState::Stopped)
             {
-                node.wait_realized(revision, deadline)?;
+                node.wait_realized(revision, deadline, say)?;
             }
         }
         Ok(())

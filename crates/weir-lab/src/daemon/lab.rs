@@ -58,8 +58,6 @@ pub(crate) struct State {
 pub(crate) struct Lab {
     pub(crate) place: Place,
     pub(crate) topology: Topology,
-    /// Lives as long as this does.
-    #[expect(dead_code, reason = "held, not used: its namespace ends with it")]
     pub(crate) underlay: Arc<Sandbox>,
     pub(crate) nodes: BTreeMap<String, Node>,
     pub(crate) externals: Vec<ExternalHost>,
@@ -168,7 +166,7 @@ impl Lab {
             }
             let deadline = Instant::now() + AGENT_LIMIT;
             for node in lab.nodes.values() {
-                node.wait_realized(0, deadline)?;
+                node.wait_realized(0, deadline, say)?;
             }
             say(Response::Progress("agents are running".to_owned()))?;
         }
@@ -213,7 +211,7 @@ impl Lab {
         if action != AgentAction::Stop {
             node.start_agent()?;
             let revision = locked(&self.state).publisher.revision();
-            node.wait_realized(revision, Instant::now() + AGENT_LIMIT)?;
+            node.wait_realized(revision, Instant::now() + AGENT_LIMIT, say)?;
             say(Response::Progress(format!(
                 "the agent of {name} is running"
             )))?;
@@ -265,6 +263,13 @@ impl Lab {
         if let Some(name) = reference.strip_prefix("node:") {
             let node = self.node(name)?;
             return Ok(of(&node.sandbox, false, node.environment()));
+        }
+        if reference == "underlay" {
+            return Ok(of(
+                &self.underlay,
+                false,
+                super::environment(reference, &commands),
+            ));
         }
         if reference == "world" || reference.starts_with("external:") {
             let host = match reference.strip_prefix("external:") {

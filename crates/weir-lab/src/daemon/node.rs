@@ -15,6 +15,7 @@ use serde_json::json;
 use weir_api::{Client, path::STATUS, status::Status};
 
 use super::{
+    Say,
     handle::{Event, Sandbox},
     kernel::Pool,
     store::{new_uid, now},
@@ -23,7 +24,7 @@ use crate::{
     config, locked,
     object::Object,
     place::Place,
-    protocol::{Order, Process},
+    protocol::{Order, Process, Response},
     sandbox::{Kind, Specification},
 };
 
@@ -218,7 +219,13 @@ impl Node {
     }
 
     /// Waits until the agent has realized a revision. An agent that was stopped on request is not waited for.
-    pub(crate) fn wait_realized(&self, revision: u64, deadline: Instant) -> Result<()> {
+    pub(crate) fn wait_realized(
+        &self,
+        revision: u64,
+        deadline: Instant,
+        say: Say<'_>,
+    ) -> Result<()> {
+        let mut next_word = Instant::now() + Duration::from_secs(2);
         loop {
             if self.agent() == AgentState::Stopped {
                 return Ok(());
@@ -235,6 +242,13 @@ impl Node {
                     ),
                     None => bail!("the agent of {name} does not answer"),
                 }
+            }
+            if Instant::now() >= next_word {
+                say(Response::Progress(format!(
+                    "waiting for the agent of {}",
+                    self.own.name
+                )))?;
+                next_word += Duration::from_secs(2);
             }
             std::thread::park_timeout(ASK_AGAIN);
         }

@@ -69,6 +69,11 @@ impl Sandbox {
                 protocol,
                 size,
             } => serde_json::to_value(probe::probe(path, protocol, size).await)?,
+            Order::Connect { path } => {
+                let limit = Duration::from_millis(path.timeout_ms);
+                tokio::time::timeout(limit, probe::connect(&path)).await??;
+                Value::Null
+            }
             Order::Fetch { path, page, host } => {
                 let limit = Duration::from_millis(path.timeout_ms);
                 let status =

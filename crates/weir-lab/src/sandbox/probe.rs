@@ -109,6 +109,13 @@ async fn send(socket: &tokio::net::UdpSocket, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Makes a TCP connection and lets it go.
+pub(crate) async fn connect(path: &Path) -> io::Result<()> {
+    socket::connected(socket::open_client(Protocol::Tcp, path)?)
+        .await
+        .map(drop)
+}
+
 /// Asks an HTTP server for a page and returns the status.
 pub(crate) async fn fetch(path: Path, page: &str, host: &str) -> Result<u16> {
     let stream = socket::connected(socket::open_client(Protocol::Tcp, &path)?).await?;

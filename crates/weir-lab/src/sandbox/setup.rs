@@ -168,7 +168,11 @@ fn prepare_network() -> Result<()> {
         // ICMP sockets for everybody: probes and ping need no raw socket.
         ("net.ipv4.ping_group_range", "0 2147483647"),
     ] {
-        sysctl::write(name, value)?;
+        match sysctl::write(name, value) {
+            // A kernel without IPv6.
+            Err(error) if error.is_not_found() && name.contains("ipv6") => {}
+            result => result?,
+        }
     }
     Ok(())
 }
