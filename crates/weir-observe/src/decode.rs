@@ -11,7 +11,7 @@ use crate::names::{Names, best};
 use crate::packet::{Packet, tcp_flags};
 use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, signal};
 use weir_abi::observation::Hook;
-use weir_abi::{Address, DropReason, ObservationPoint, Port, Protocol, TraceReason};
+use weir_abi::{Address, DropReason, EndpointId, ObservationPoint, Port, Protocol, TraceReason};
 use weir_api::event::{Event, PacketEvent, Peer};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -103,31 +103,52 @@ impl Decoder {
 
 /// The event or signal of a record. The record may end with the captured bytes.
 pub fn decode(bytes: &[u8], names: &impl Names) -> Result<Decoded, DecodeProblem> {
+    let head = Head::read(bytes)?;
+    if head.kind == kind::SIGNAL {
+        return match head.subtype {
+            signal::COLLECT_GARBAGE => Ok(Decoded::Signal(Signal::CollectGarbage)),
+            subtype => Err(DecodeProblem::Signal { subtype }),
+        };
+    }
+    if !matches!(head.kind, kind::DROP | kind::TRACE | kind::POLICY_VERDICT) {
+        return Err(DecodeProblem::Kind { kind: head.kind });
+    }
     let record = read(bytes)?;
     let event = |make: fn(PacketEvent) -> Event| Decoded::Event(make(packet_event(&record, names)));
     match record.kind {
         kind::DROP => Ok(event(Event::Drop)),
         kind::TRACE => Ok(event(Event::Trace)),
         kind::POLICY_VERDICT => Ok(event(Event::PolicyVerdict)),
-        kind::SIGNAL => match record.subtype {
-            signal::COLLECT_GARBAGE => Ok(Decoded::Signal(Signal::CollectGarbage)),
-            subtype => Err(DecodeProblem::Signal { subtype }),
-        },
         kind => Err(DecodeProblem::Kind { kind }),
     }
 }
 
-fn read(bytes: &[u8]) -> Result<EventRecord, DecodeProblem> {
-    let short = DecodeProblem::Short {
-        length: bytes.len(),
-    };
-    // The version first: the length of another version is not ours to judge.
-    let version = *bytes.get(1).ok_or(short)?;
-    if version != EVENT_VERSION {
-        return Err(DecodeProblem::Version { version });
+/// What every record begins with; a signal has nothing more.
+struct Head {
+    kind: u8,
+    subtype: u8,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Self, DecodeProblem> {
+        let Some(&[kind, version, subtype]) = bytes.first_chunk() else {
+            return Err(DecodeProblem::Short {
+                length: bytes.len(),
+            });
+        };
+        // Before anything else: the rest of another version is not ours to judge.
+        if version != EVENT_VERSION {
+            return Err(DecodeProblem::Version { version });
+        }
+        Ok(Self { kind, subtype })
     }
+}
+
+fn read(bytes: &[u8]) -> Result<EventRecord, DecodeProblem> {
     if bytes.len() < core::mem::offset_of!(EventRecord, capture) {
-        return Err(short);
+        return Err(DecodeProblem::Short {
+            length: bytes.len(),
+        });
     }
     let mut record = EventRecord::new_zeroed();
     let most = bytes.len().min(size_of::<EventRecord>());
@@ -148,6 +169,12 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
         Packet::parse_ethernet(captured)
     } else {
         Packet::parse_layer3(captured)
+    };
+    // The programs know a pod's endpoint only when its source address is right; its link says it
+    // also when that is the very reason of the drop.
+    let record = &EventRecord {
+        source_endpoint: sender(record, names),
+        ..*record
     };
     let (source, destination) = peers(record, &packet, names);
     let has_key = record.flags & flags::HAS_KEY != 0;
@@ -174,7 +201,7 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
         flags: if has_key && record.key.protocol == Protocol::TCP {
             tcp_flags(record.tcp_flags)
         } else {
-            packet.flags()
+            described(record, &packet).flags()
         },
         reply: record.flags & flags::REPLY != 0,
         direction: known(match record.flags & (flags::INGRESS | flags::EGRESS) {
@@ -217,6 +244,27 @@ fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names
         event.hint = Some(
             "the programs are newer than the agent that read this: see `weir version`".to_owned(),
         );
+    }
+}
+
+/// The packet that the tuple is about: the one inside the tunnel, or the captured one itself.
+fn described(record: &EventRecord, packet: &Packet) -> Packet {
+    let is_outer = packet.ip().is_some_and(|ip| {
+        Address::from(ip.source) == record.key.source
+            && Address::from(ip.destination) == record.key.destination
+    });
+    match packet.inner {
+        Some(inner) if !is_outer && record.flags & flags::HAS_KEY != 0 => inner.packet(),
+        _ => *packet,
+    }
+}
+
+fn sender(record: &EventRecord, names: &impl Names) -> EndpointId {
+    let from_pod = record.hook == Hook::FromContainer as u8;
+    if from_pod && record.source_endpoint == EndpointId::NONE {
+        names.link(record.ifindex).unwrap_or(EndpointId::NONE)
+    } else {
+        record.source_endpoint
     }
 }
 

@@ -95,6 +95,12 @@ fn specific(
             sender?,
             named(&event.destination)?
         ),
+        DropReason::InvalidIdentity if packet.inner.is_some() => format!(
+            "node {} sent a packet of {} through the tunnel, which does not live there: a pod that moved, or a node whose addresses changed; see `weir bpf ipcache get {}`",
+            packet.ip()?.source,
+            named(&event.source)?,
+            source?
+        ),
         DropReason::InvalidIdentity => format!(
             "{} does not belong to where the packet came from ({} on node {}): spoofing, or a node whose addresses changed; see `weir bpf ipcache get {}`",
             source?,
@@ -104,7 +110,7 @@ fn specific(
         ),
         DropReason::UnknownSender => format!(
             "a tunnel packet came from {}, which is no node of the cluster: compare `weir node list` with the cluster's nodes",
-            source?
+            packet.ip()?.source
         ),
         DropReason::EndpointNotReady => format!(
             "the policy of {} is not realized yet: see `weir endpoint log {}`",

@@ -18,6 +18,13 @@ pub trait Names {
     /// `namespace/pod` of an endpoint of this node.
     fn endpoint(&self, id: EndpointId) -> Option<String>;
 
+    /// The endpoint whose link (host side) the interface is. Without it, a packet that is dropped
+    /// before its sender is known is not named.
+    fn link(&self, index: IfIndex) -> Option<EndpointId> {
+        let _ = index;
+        None
+    }
+
     /// The label set behind an identity; empty: not known.
     fn labels(&self, identity: Identity) -> Vec<String>;
 

@@ -27,6 +27,17 @@ pub struct Packet {
     pub ethernet: Option<Ethernet>,
     pub network: Option<Network>,
     pub transport: Option<Transport>,
+    /// What a VXLAN tunnel carries: its first headers.
+    pub inner: Option<Inner>,
+}
+
+/// The packet inside a tunnel packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inner {
+    pub vni: u32,
+    pub ethernet: Option<Ethernet>,
+    pub network: Option<Network>,
+    pub transport: Option<Transport>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +98,7 @@ impl Packet {
             ETHERTYPE_ARP => Self {
                 ethernet: Some(ethernet),
                 network: parse_arp(payload),
-                transport: None,
+                ..Self::default()
             },
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Self::parse_ip(Some(ethernet), payload),
             _ => Self {
@@ -110,12 +121,17 @@ impl Packet {
             };
         };
         let payload = bytes.get(header..).unwrap_or_default();
+        let transport = (ip.fragment_offset == 0)
+            .then(|| Transport::parse(ip.protocol, payload))
+            .flatten();
         Self {
             ethernet,
             network: Some(Network::Ip(ip)),
-            transport: (ip.fragment_offset == 0)
-                .then(|| Transport::parse(ip.protocol, payload))
-                .flatten(),
+            inner: match transport {
+                Some(Transport::Udp { .. }) => Inner::parse(payload.get(8..).unwrap_or_default()),
+                _ => None,
+            },
+            transport,
         }
     }
 
@@ -170,6 +186,15 @@ impl Packet {
 
     /// One line for each layer.
     pub fn layers(&self) -> Vec<String> {
+        let mut lines = self.own_layers();
+        if let Some(inner) = self.inner {
+            lines.push(format!("vxlan vni {}", inner.vni));
+            lines.extend(inner.packet().own_layers());
+        }
+        lines
+    }
+
+    fn own_layers(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(ethernet) = &self.ethernet {
             lines.push(ethernet.to_string());
@@ -183,6 +208,41 @@ impl Packet {
             lines.push(transport.to_string());
         }
         lines
+    }
+}
+
+impl Inner {
+    /// Behind the UDP header. The port of a tunnel can be configured, so the header itself must
+    /// say what it is: only the I flag, reserved bytes zero (RFC 7348, section 5), IP inside.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let [0x08, 0, 0, 0, a, b, c, 0] = array(bytes, 0)? else {
+            return None;
+        };
+        let frame = bytes.get(8..)?;
+        let ethernet = Ethernet::parse(frame)?;
+        if !matches!(ethernet.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
+            return None;
+        }
+        let (ip, header) = Ip::parse(frame.get(ETHERNET..)?)?;
+        let payload = frame.get(ETHERNET + header..).unwrap_or_default();
+        Some(Self {
+            vni: u32::from_be_bytes([0, a, b, c]),
+            ethernet: Some(ethernet),
+            network: Some(Network::Ip(ip)),
+            transport: (ip.fragment_offset == 0)
+                .then(|| Transport::parse(ip.protocol, payload))
+                .flatten(),
+        })
+    }
+
+    /// The same as a packet of its own.
+    pub const fn packet(self) -> Packet {
+        Packet {
+            ethernet: self.ethernet,
+            network: self.network,
+            transport: self.transport,
+            inner: None,
+        }
     }
 }
 

@@ -35,6 +35,9 @@ mod events {
         fn endpoint(&self, id: EndpointId) -> Option<String> {
             (id.get() == 7).then(|| "shop/cli".to_owned())
         }
+        fn link(&self, index: IfIndex) -> Option<EndpointId> {
+            (index.get() == 31).then_some(EndpointId(7))
+        }
         fn labels(&self, identity: Identity) -> Vec<String> {
             vec![format!("k8s:number={identity}")]
         }
@@ -83,7 +86,8 @@ mod events {
                 source_port: Port::new(from.1),
                 destination_port: Port::new(to.1),
                 protocol,
-                zone: [0; 3],
+                zone: [0; 2],
+                reserved: 0,
             },
             ..record
         }
@@ -294,10 +298,85 @@ mod events {
 
     #[test]
     fn signals_are_no_events() {
-        let ask = record(kind::SIGNAL, signal::COLLECT_GARBAGE, &[]);
+        let whole = record(kind::SIGNAL, signal::COLLECT_GARBAGE, &[]);
+        // What the programs send has no more than its head.
+        for bytes in [whole.as_bytes(), &whole.as_bytes()[..8]] {
+            assert_eq!(
+                decode(bytes, &Cluster),
+                Ok(Decoded::Signal(Signal::CollectGarbage))
+            );
+        }
+    }
+
+    #[test]
+    fn a_spoofing_pod_is_found_by_its_link() {
+        let spoofed = EventRecord {
+            source_endpoint: EndpointId(0),
+            source_identity: Identity(0),
+            ..with_key(
+                record(kind::DROP, DropReason::InvalidSourceIp.number(), &[]),
+                Protocol::UDP,
+                ("192.0.2.66", 53),
+                ("10.8.3.41", 53),
+            )
+        };
+        let Event::Drop(packet) = event(&spoofed) else {
+            panic!("a drop")
+        };
+        assert_eq!(packet.source.endpoint, 7);
+        assert_eq!(packet.source.name, "shop/cli");
+        let hint = packet.hint.unwrap();
+        assert!(
+            hint.starts_with("pod shop/cli sent from 192.0.2.66"),
+            "{hint}"
+        );
+    }
+
+    #[test]
+    fn a_tunnel_packet_shows_both_ends_of_the_tunnel() {
+        let mut inner = Vec::new();
+        PacketBuilder::ethernet2([4; 6], [6; 6])
+            .ipv4([10, 8, 5, 9], [10, 8, 3, 41], 63)
+            .icmpv4_echo_request(77, 1)
+            .write(&mut inner, &[])
+            .unwrap();
+        let mut vxlan = vec![8, 0, 0, 0, 0, 0, 1, 0];
+        vxlan.extend(inner);
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([198, 51, 100, 7], [172, 18, 0, 2], 64)
+            .udp(40000, 8472)
+            .write(&mut frame, &vxlan)
+            .unwrap();
+        let stranger = EventRecord {
+            hook: Hook::FromNetdev as u8,
+            source_endpoint: EndpointId(0),
+            ..with_key(
+                record(kind::DROP, DropReason::UnknownSender.number(), &frame),
+                Protocol::ICMP,
+                ("10.8.5.9", 77),
+                ("10.8.3.41", 0),
+            )
+        };
+        let style = Style {
+            verbose: true,
+            ..Style::default()
+        };
+        let lines = format(&event(&stranger), style);
+        assert!(
+            lines[0].ends_with("10.8.5.9 (shop/cli) -> 10.8.3.41 (shop/web) icmp EchoRequest"),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(lines[5], "   vxlan vni 1");
         assert_eq!(
-            decode(ask.as_bytes(), &Cluster),
-            Ok(Decoded::Signal(Signal::CollectGarbage))
+            lines[7],
+            "   ipv4 10.8.5.9 -> 10.8.3.41 ICMP ttl 63 length 28"
+        );
+        assert!(
+            lines[9].contains("came from 198.51.100.7, which is no node"),
+            "{}",
+            lines[9]
         );
     }
 
