@@ -387,7 +387,7 @@ mod events {
         for (bytes, problem) in [
             (vec![], DecodeProblem::Short { length: 0 }),
             (vec![1, 1, 0], DecodeProblem::Short { length: 3 }),
-            (vec![1, 9], DecodeProblem::Version { version: 9 }),
+            (vec![1, 9, 0], DecodeProblem::Version { version: 9 }),
             (
                 EventRecord { kind: 77, ..good }.as_bytes().to_vec(),
                 DecodeProblem::Kind { kind: 77 },
