@@ -20,6 +20,16 @@ pub(crate) fn can_run() -> bool {
     root
 }
 
+/// Whether tests that need the whole program can run. Fails when they have to.
+pub(crate) fn can_run_weir() -> bool {
+    let program = std::env::var_os("WEIR_BIN").is_some();
+    assert!(
+        program || std::env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
+        "WEIR_REQUIRE_KERNEL is set, but WEIR_BIN is not"
+    );
+    can_run() && program
+}
+
 pub(crate) struct Lab {
     name: String,
     folder: TempDir,
@@ -41,6 +51,13 @@ impl Lab {
             String::from_utf8_lossy(&output.stderr)
         );
         lab
+    }
+
+    /// Builds a lab from a configuration file's text.
+    pub(crate) fn up_with_config(name: &str, config: &str, manifest: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        Self::up(name, &["--config", file.path().to_str().unwrap()], manifest)
     }
 
     /// Runs a verb.

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests on whole labs: nodes, pods, traffic. They need root; see the modules for what else.
+
+#[cfg(test)]
+mod lab {
+    mod harness;
+    mod kernel_routing;
+    mod weir;
+}
