@@ -184,3 +184,31 @@ fn resizable_names() -> String {
         .collect();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_ends_with_the_end_of_the_verifiers_log() {
+        let log: String = (0..100).map(|line| format!("line {line}\n\n")).collect();
+        let error = Error::Verification {
+            program: "from_host",
+            log,
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        };
+        let text = error.to_string();
+        assert!(
+            text.starts_with("BPF program compilation failed: the verifier refuses `from_host`:")
+        );
+        assert!(text.contains("\nline 88\n") && text.ends_with("\nline 99"));
+        assert!(!text.contains("line 87"));
+        assert_eq!(error.errno(), Some(libc::EACCES));
+    }
+
+    #[test]
+    fn unknown_map_sizes_are_told_the_known_names() {
+        let text = Error::UnknownMap("flow".to_owned()).to_string();
+        assert!(text.contains("flows") && !text.contains("nodes"), "{text}");
+    }
+}
