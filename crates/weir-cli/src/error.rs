@@ -2,6 +2,7 @@
 //! Why a command could not run, and what to do about it.
 
 use std::io;
+use std::path::PathBuf;
 use weir_api::ClientError;
 
 /// A command that could not do its work: exit status 2.
@@ -11,7 +12,10 @@ pub(crate) enum CliError {
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error(transparent)]
-    Agent(#[from] ClientError),
+    Agent(ClientError),
+    /// Connected, but no answer in time.
+    #[error("the agent at {} does not answer", .0.display())]
+    Silent(PathBuf),
     #[error("the answer cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("the answer cannot be written as YAML: {0}")]
@@ -22,7 +26,7 @@ pub(crate) enum CliError {
     /// What was asked for is not there.
     #[error("{message}")]
     Missing { message: String, hint: String },
-    #[error("the agent ended the stream of events")]
+    #[error("the agent went away and did not come back")]
     StreamEnded,
     /// The lab or the agent itself failed.
     #[error("{0:#}")]
@@ -61,14 +65,15 @@ impl CliError {
             Self::Agent(ClientError::Connect { source, .. }) => {
                 Some(unreachable(source.kind()).to_owned())
             }
-            Self::Agent(ClientError::Io { source, .. }) if is_timeout(source) => {
-                Some("the agent is there but does not answer: see its log".to_owned())
-            }
+            Self::Silent(_) => Some(
+                "it is there but busy or stuck: see its log; `--timeout` of `status` waits longer"
+                    .to_owned(),
+            ),
             Self::Agent(ClientError::Decode { .. } | ClientError::Protocol { .. }) => Some(
                 "agent and command may be of different versions: see `weir version`".to_owned(),
             ),
             Self::StreamEnded => {
-                Some("the agent stopped or restarted: run the command again".to_owned())
+                Some("traffic goes on without it; see its log, or start it again".to_owned())
             }
             Self::Agent(_) | Self::Output(_) | Self::Json(_) | Self::Yaml(_) | Self::Part(_) => {
                 None
@@ -84,6 +89,15 @@ fn unreachable(kind: io::ErrorKind) -> &'static str {
         "the agent is not running (any more): see its log, or start it"
     } else {
         "is the agent running here? In a lab: `weir lab node NODE -- weir …`; another socket: `--socket PATH` or WEIR_SOCK"
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Io { path, source } if is_timeout(&source) => Self::Silent(path),
+            error => Self::Agent(error),
+        }
     }
 }
 

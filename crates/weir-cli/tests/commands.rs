@@ -102,14 +102,15 @@ mod commands {
         check(
             "monitor",
             &[
-                "monitor",
-                "monitor -c 4 -n --type drop -v --hex",
+                "monitor -c 4",
+                "monitor -c 2 -n --type drop -v --hex",
                 "monitor -c 1 -T --type drop:STALE_OR_UNROUTABLE",
                 "monitor -c 2 --from-endpoint 12",
                 "monitor -c 2 --related-to fd00:8:5::/48",
                 "monitor -c 2 --to shop/web -j",
                 "monitor -c 2 --type agent -o yaml",
                 "monitor -c 3 -o jsonpath='{.type} {.source.name}'",
+                "monitor -c 5 --type agent",
                 "monitor --type nonsense",
                 "monitor --related-to Shop",
             ],
@@ -264,6 +265,38 @@ mod commands {
         .map(run);
         insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
             insta::assert_snapshot!("without_an_agent", all.join("\n\n"));
+        });
+    }
+
+    #[test]
+    fn an_agent_that_answers_nonsense_or_nothing_is_an_error() {
+        let mut answers = world::answers();
+        for (request, status, body) in [
+            ("GET /v1/status", 200, "{"),
+            ("GET /v1/endpoints", 200, r#"{"id": "x"}"#),
+            ("GET /v1/nodes", 500, "<html>"),
+            ("GET /v1/kernel/flows", 200, "{}\n"),
+        ] {
+            answers.insert(request.to_owned(), (status, body.to_owned()));
+        }
+        let agent = Agent::start(answers);
+        let mut all: Vec<String> = ["status", "endpoint list", "node list", "bpf nat list"]
+            .iter()
+            .map(|words| agent.transcript(words))
+            .collect();
+        // Taken by the kernel, never answered.
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("silent.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let words = "status --timeout 1";
+        let output = agent
+            .command(words)
+            .env("WEIR_SOCK", &socket)
+            .output()
+            .unwrap();
+        all.push(agent::transcript(words, &output, &socket));
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!("nonsense", all.join("\n\n"));
         });
     }
 

@@ -4,8 +4,9 @@
 use super::{Context, Outcome};
 use crate::error::CliError;
 use crate::output::{Format, Output, render, style, talk};
+use std::time::{Duration, Instant};
 use weir_api::event::Event;
-use weir_api::path;
+use weir_api::{Client, ClientError, path};
 use weir_observe::Filter;
 use weir_observe::filter::{Subject, TypeFilter};
 use weir_observe::line::{self, Style};
@@ -100,9 +101,14 @@ impl From<Args> for Request {
     }
 }
 
+/// How long an agent that restarts is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks whether it is back.
+const PAUSE: Duration = Duration::from_millis(200);
+
 pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError> {
     let request = Request::from(args);
-    let events = context.client.stream::<Event>(path::EVENTS)?;
+    let mut events = listen(&context.client)?;
     if request.format == Format::Table {
         let socket = context.client.socket().display();
         talk(
@@ -113,25 +119,76 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError
         talk("", style::HINT, "Press Ctrl-C to quit");
     }
     let mut left = request.count;
-    if left == 0 {
-        return Ok(Outcome::Fine);
+    while follow(context, &request, events, &mut left)? {
+        talk("note", style::HINT, "the agent went away, waiting for it");
+        events = reconnect(&context.client)?;
+        talk(
+            "note",
+            style::HINT,
+            "the agent is back; what happened meanwhile is not shown",
+        );
+    }
+    Ok(Outcome::Fine)
+}
+
+/// The events of one connection.
+type Events = Box<dyn Iterator<Item = Result<Event, ClientError>>>;
+
+fn listen(client: &Client) -> Result<Events, ClientError> {
+    Ok(Box::new(client.stream(path::EVENTS)?))
+}
+
+/// Prints events until enough were printed (the answer is false) or the agent is gone.
+fn follow(
+    context: &mut Context,
+    request: &Request,
+    events: Events,
+    left: &mut u64,
+) -> Result<bool, CliError> {
+    if *left == 0 {
+        return Ok(false);
     }
     for event in events {
-        let event = event?;
+        let event = match event {
+            Ok(event) => event,
+            Err(ClientError::Io { .. }) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
         if !request.filter.matches(&event) {
             continue;
         }
-        for line in lines(&event, &request)? {
+        for line in lines(&event, request)? {
             context.printer.line(line)?;
         }
         // Each event is seen when it happens, also through a pipe.
         context.printer.flush()?;
-        left -= 1;
-        if left == 0 {
-            return Ok(Outcome::Fine);
+        *left -= 1;
+        if *left == 0 {
+            return Ok(false);
         }
     }
-    Err(CliError::StreamEnded)
+    Ok(true)
+}
+
+/// A restart of the agent, which is when people look most closely, must not end what they look at.
+fn reconnect(client: &Client) -> Result<Events, CliError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        pause();
+        match listen(client) {
+            Ok(events) => return Ok(events),
+            Err(_) if Instant::now() < deadline => {}
+            Err(_) => return Err(CliError::StreamEnded),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells that a socket is served again; the wait around this has a deadline"
+)]
+fn pause() {
+    std::thread::sleep(PAUSE);
 }
 
 fn lines(event: &Event, request: &Request) -> Result<Vec<String>, CliError> {
