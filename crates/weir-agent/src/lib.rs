@@ -1,1 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Who owns the state of a node, and who is told?
+//!
+//! The daemon of a node: one loop (`core.rs`) owns everything that can change, takes inputs in order
+//! and realizes them; readers get snapshots; the API server hands requests to the loop. Stopping or
+//! killing it changes nothing about forwarding.
+//!
+//! The crate must not know how rows are computed (`weir-compile`), how they get into the kernel
+//! (`weir-datapath`) or how interfaces are made (`weir-net`). Start reading at `core.rs`.
+
+mod api;
+pub mod args;
+mod collect;
+pub mod config;
+mod core;
+mod endpoint;
+mod error;
+mod events;
+pub mod ipam;
+mod names;
+mod run;
+mod shared;
+mod store;
+mod telemetry;
+mod time;
+
+pub use args::Args;
+pub use error::AgentError;
+pub use run::run;

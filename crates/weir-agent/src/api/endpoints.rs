@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Endpoints: listed from the snapshot, changed by the loop.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::oneshot;
+use weir_api::endpoint::{Endpoint, EndpointCreated, EndpointRequest};
+
+use super::{Answer, Api, Refusal, ok};
+use crate::core::{Input, Reply};
+use crate::error::EndpointError;
+
+/// What is asked about an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    Log,
+    Health,
+    Regenerate,
+}
+
+/// `ns/pod/log` is the log of `ns/pod`.
+fn split(rest: &str) -> (&str, Part) {
+    let parts = [
+        ("/log", Part::Log),
+        ("/health", Part::Health),
+        ("/regenerate", Part::Regenerate),
+    ];
+    for (suffix, part) in parts {
+        if let Some(reference) = rest.strip_suffix(suffix).filter(|text| !text.is_empty()) {
+            return (reference, part);
+        }
+    }
+    (rest, Part::All)
+}
+
+/// Finds an endpoint by any of the ways to name one.
+fn find<'a>(endpoints: &'a [Endpoint], reference: &str) -> Option<&'a Endpoint> {
+    let by = |matches: &dyn Fn(&Endpoint) -> bool| endpoints.iter().find(|one| matches(one));
+    if let Ok(id) = reference.parse::<u16>() {
+        return by(&|one| one.id == id);
+    }
+    match reference.split_once(':') {
+        Some(("cilium-local" | "weir-local", id)) => by(&|one| id.parse() == Ok(one.id)),
+        Some(("container-id", id)) => by(&|one| one.status.external_identifiers.container_id == id),
+        Some(("pod-name" | "cep-name", pod)) => {
+            let pod = pod.replacen(':', "/", 1);
+            by(&|one| one.status.external_identifiers.pod_name == pod)
+        }
+        Some(("ipv4" | "ipv6", ip)) => by(&|one| {
+            one.status.networking.addressing.iter().any(|addressing| {
+                addressing.ipv4.as_deref() == Some(ip) || addressing.ipv6.as_deref() == Some(ip)
+            })
+        }),
+        Some(_) => None,
+        None => by(&|one| one.status.external_identifiers.pod_name == reference),
+    }
+}
+
+fn unknown(reference: &str) -> Refusal {
+    let reference: String = reference.chars().take(128).collect();
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("no endpoint `{reference}` on this node"),
+        Some(
+            "name it by number, NAMESPACE/POD, pod-name:NAMESPACE:POD, ipv4:A, ipv6:A or container-id:C",
+        ),
+    )
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Answer<Vec<Endpoint>> {
+    ok(api.snapshot().endpoints.as_ref().clone())
+}
+
+pub(super) async fn read(
+    State(api): State<Api>,
+    Path(rest): Path<String>,
+) -> Result<Response, Refusal> {
+    let (reference, part) = split(&rest);
+    let snapshot = api.snapshot();
+    let endpoint = find(&snapshot.endpoints, reference).ok_or_else(|| unknown(reference))?;
+    match part {
+        Part::All => Ok(axum::Json(endpoint).into_response()),
+        Part::Log => Ok(axum::Json(&endpoint.status.log).into_response()),
+        Part::Health => Ok(axum::Json(&endpoint.status.health).into_response()),
+        Part::Regenerate => Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "regenerate is asked for by POST",
+            None,
+        )),
+    }
+}
+
+pub(super) async fn act(
+    State(api): State<Api>,
+    Path(rest): Path<String>,
+) -> Result<Response, Refusal> {
+    let (reference, part) = split(&rest);
+    if part != Part::Regenerate {
+        return Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only regenerate is asked for by POST",
+            None,
+        ));
+    }
+    let snapshot = api.snapshot();
+    let id = find(&snapshot.endpoints, reference)
+        .ok_or_else(|| unknown(reference))?
+        .id;
+    let done = api.ask(|reply| Input::Regenerate(id, reply)).await?;
+    Ok(axum::Json(done).into_response())
+}
+
+pub(super) async fn create(State(api): State<Api>, body: Bytes) -> Answer<EndpointCreated> {
+    let request: EndpointRequest = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the request is not understood: {error}"),
+            None,
+        )
+    })?;
+    ok(api.ask(|reply| Input::Create(request, reply)).await?)
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Path(container): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    api.ask(|reply| Input::Delete(container, reply)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl Api {
+    /// Hands a request to the loop and waits for its answer.
+    async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> Input) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs
+            .send(input(reply))
+            .map_err(|_| Refusal::from(EndpointError::Stopping))?;
+        let answer = answer
+            .await
+            .map_err(|_| Refusal::from(EndpointError::Stopping))?;
+        answer.map_err(Refusal::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_keep_their_slashes() {
+        assert_eq!(split("7"), ("7", Part::All));
+        assert_eq!(split("shop/web/log"), ("shop/web", Part::Log));
+        assert_eq!(split("shop/log"), ("shop", Part::Log));
+        assert_eq!(split("pod-name:shop:log"), ("pod-name:shop:log", Part::All));
+        assert_eq!(split("7/regenerate"), ("7", Part::Regenerate));
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Any map as text, and how its rows compare with the desired ones.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use weir_abi::Slot;
+use weir_abi::counter::Counter;
+use weir_abi::map::{self, MapInfo};
+use weir_api::kernel::MapEntry;
+use weir_compile::Rows;
+use weir_compile::prefix::display_prefix;
+use weir_datapath::{Maps, Result};
+
+use super::kernel::{direction_name, reason_name};
+
+fn dynamic(key: impl Display, value: impl Display) -> MapEntry {
+    MapEntry {
+        key: key.to_string(),
+        value: value.to_string(),
+        state: "dynamic".to_owned(),
+    }
+}
+
+/// Every row of one map.
+pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec<MapEntry>> {
+    let found = match info.name {
+        name if name == map::ENDPOINTS.name => {
+            let rows = maps.endpoints.entries()?;
+            compared(rows, &desired.endpoints, ToString::to_string, |row| {
+                format!(
+                    "id={} sec_id={} ifindex={} mac={} flags={:#06x}",
+                    row.id, row.identity.0, row.ifindex, row.mac, row.flags
+                )
+            })
+        }
+        name if name == map::IPCACHE.name => {
+            let rows = maps.ipcache.entries()?;
+            compared(
+                rows,
+                &desired.ipcache,
+                |key| display_prefix(key).to_string(),
+                |row| {
+                    format!(
+                        "identity={} node={} flags={:#06x}",
+                        row.identity.0, row.node, row.flags
+                    )
+                },
+            )
+        }
+        name if name == map::MASQUERADE_EXEMPT.name => {
+            let rows = maps
+                .masquerade_exempt
+                .keys()?
+                .into_iter()
+                .map(|key| (key, ()))
+                .collect();
+            let wanted = desired
+                .masquerade_exempt
+                .iter()
+                .map(|key| (*key, ()))
+                .collect();
+            compared(
+                rows,
+                &wanted,
+                |key| display_prefix(key).to_string(),
+                |()| String::new(),
+            )
+        }
+        name if name == map::NODES.name => {
+            let rows = maps.read_back()?.nodes.into_iter().collect();
+            compared(rows, &desired.nodes, ToString::to_string, |row| {
+                format!("local={} remote={}", row.local, row.remote)
+            })
+        }
+        name if name == map::FLOWS.name => {
+            let show = |key: &weir_abi::FlowKey, entry: &weir_abi::FlowEntry| {
+                let value = format!(
+                    "expires={} packets={} bytes={} action={} egress={} kind={:?} state={:#x}",
+                    entry.expires,
+                    entry.packets,
+                    entry.bytes,
+                    entry.action,
+                    entry.egress,
+                    entry.kind,
+                    entry.state
+                );
+                dynamic(key, value)
+            };
+            maps.flows
+                .entries()?
+                .iter()
+                .map(|(key, entry)| show(key, entry))
+                .collect()
+        }
+        name if name == map::FRAGMENTS.name => {
+            let show = |(key, row): (
+                weir_abi::fragment::FragmentKey,
+                weir_abi::fragment::FragmentRow,
+            )| {
+                let id = u32::from_be_bytes(key.identification);
+                let key = format!(
+                    "{} {} -> {} id={id:#x}",
+                    key.protocol, key.source, key.destination
+                );
+                dynamic(
+                    key,
+                    format!("ports={}->{}", row.source_port, row.destination_port),
+                )
+            };
+            maps.fragments.entries()?.into_iter().map(show).collect()
+        }
+        name if name == map::TUNNEL_MTU.name => {
+            let rows = maps.tunnel_mtu.entries()?.into_iter();
+            rows.map(|(key, row)| dynamic(key, format!("mtu={} expires={}", row.mtu, row.expires)))
+                .collect()
+        }
+        name if name == map::GENERATIONS.name => {
+            let rows = maps
+                .generations
+                .entries()?
+                .into_iter()
+                .filter(|(_, value)| value.0 != 0);
+            let name = |slot: u32| match u16::try_from(slot).map(Slot) {
+                Ok(Slot::ALL) => "1 (all)".to_owned(),
+                Ok(Slot::ROUTES) => "2 (routes)".to_owned(),
+                Ok(_) | Err(_) => slot.to_string(),
+            };
+            rows.map(|(slot, generation)| dynamic(name(slot), generation))
+                .collect()
+        }
+        name if name == map::METRICS.name => {
+            let show = |(index, metric): (u32, weir_abi::counter::Metric)| {
+                let reason = reason_name(u8::try_from(index >> 2).unwrap_or(u8::MAX));
+                let key = format!("{reason} {}", direction_name(index & 3));
+                dynamic(
+                    key,
+                    format!("packets={} bytes={}", metric.packets, metric.bytes),
+                )
+            };
+            maps.metrics.sums()?.into_iter().map(show).collect()
+        }
+        name if name == map::COUNTERS.name => {
+            let mut found = Vec::new();
+            for counter in Counter::ALL {
+                found.push(dynamic(counter.name(), maps.counter(*counter)?));
+            }
+            found
+        }
+        // A ring has no rows.
+        _ => Vec::new(),
+    };
+    Ok(found)
+}
+
+fn compared<K: Ord + Copy, V: PartialEq>(
+    found: Vec<(K, V)>,
+    desired: &BTreeMap<K, V>,
+    key_text: impl Fn(&K) -> String,
+    value_text: impl Fn(&V) -> String,
+) -> Vec<MapEntry> {
+    let found: BTreeMap<K, V> = found.into_iter().collect();
+    let mut entries: BTreeMap<K, MapEntry> = BTreeMap::new();
+    for (key, value) in &found {
+        let state = match desired.get(key) {
+            Some(wanted) if wanted == value => "sync",
+            Some(_) => "changed",
+            None => "foreign",
+        };
+        let entry = MapEntry {
+            key: key_text(key),
+            value: value_text(value),
+            state: state.to_owned(),
+        };
+        entries.insert(*key, entry);
+    }
+    for (key, value) in desired.iter().filter(|(key, _)| !found.contains_key(key)) {
+        let state = "missing".to_owned();
+        let entry = MapEntry {
+            key: key_text(key),
+            value: value_text(value),
+            state,
+        };
+        entries.insert(*key, entry);
+    }
+    entries.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_compared_with_the_desired_ones() {
+        let desired = BTreeMap::from([(1, 10), (2, 20), (3, 30)]);
+        let found = vec![(1, 10), (2, 21), (4, 40)];
+        let entries = compared(found, &desired, ToString::to_string, ToString::to_string);
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|one| format!("{}={} {}", one.key, one.value, one.state))
+            .collect();
+        assert_eq!(
+            shown,
+            ["1=10 sync", "2=21 changed", "3=30 missing", "4=40 foreign"]
+        );
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the agent is.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::sync::atomic::Ordering;
+use weir_api::endpoint::EndpointState;
+use weir_api::status::{EndpointCounts, Status};
+
+use super::{Api, kernel, listing};
+use crate::config::RoutingMode;
+
+pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
+    let maps = api
+        .with_maps(|maps, _| maps.usage())
+        .await
+        .unwrap_or_default();
+    let shared = &api.shared;
+    let snapshot = api.snapshot();
+    let subsystems = shared.subsystems();
+    let ready = snapshot
+        .endpoints
+        .iter()
+        .filter(|one| one.status.state == EndpointState::Ready);
+    axum::Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_name: shared.node.to_string(),
+        healthy: subsystems.iter().all(|one| one.healthy),
+        subsystems,
+        revision: snapshot.revision,
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        routing_mode: match shared.config.routing_mode {
+            RoutingMode::Tunnel => "tunnel",
+            RoutingMode::Native => "native",
+        }
+        .to_owned(),
+        masquerade: shared.config.masquerade,
+        devices: snapshot.devices.clone(),
+        ipam: snapshot.pools.clone(),
+        endpoints: EndpointCounts {
+            total: snapshot.endpoints.len() as u64,
+            ready: ready.count() as u64,
+        },
+        controllers: shared.controllers(),
+        events: shared.events.status(),
+        maps: maps.iter().map(kernel::map_state).collect(),
+        nodes: listing::node_entries(&snapshot, &shared.node),
+        repairs: shared.counts.repairs.load(Ordering::Relaxed),
+    })
+}
+
+pub(super) async fn healthz(State(api): State<Api>) -> Response {
+    let bad: Vec<_> = api
+        .shared
+        .subsystems()
+        .into_iter()
+        .filter(|one| !one.healthy)
+        .map(|one| format!("error in {}: {}\n", one.name, one.message))
+        .collect();
+    if bad.is_empty() {
+        (StatusCode::OK, "ok\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, bad.concat()).into_response()
+    }
+}

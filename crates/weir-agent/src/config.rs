@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration file, and the flags that override it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weir_model::PodCidr;
+
+/// Where the configuration is unless told otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/weir/config.yaml";
+
+/// How pods of other nodes are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RoutingMode {
+    #[default]
+    Tunnel,
+    Native,
+}
+
+/// How a backend is chosen for a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadBalancerAlgorithm {
+    #[default]
+    Random,
+    Maglev,
+}
+
+/// How answers of backends on other nodes come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadBalancerMode {
+    #[default]
+    Snat,
+    Dsr,
+}
+
+/// What happens to connections to a service without backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NoBackend {
+    #[default]
+    Reject,
+    Drop,
+}
+
+/// Which log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As the log filter writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Everything that can be set. Every field is optional in the file; an unknown one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    pub routing_mode: RoutingMode,
+    #[serde(rename = "socketLB")]
+    pub socket_lb: bool,
+    pub masquerade: bool,
+    /// Destinations outside the cluster that pods reach with their own address; absent: the
+    /// defaults of the ip-masq-agent.
+    #[serde(rename = "nonMasqueradeCIDRs")]
+    pub non_masquerade_cidrs: Option<Vec<IpNet>>,
+    pub load_balancer_algorithm: LoadBalancerAlgorithm,
+    pub load_balancer_mode: LoadBalancerMode,
+    pub no_backend: NoBackend,
+    /// Underlay devices; none: those of the default routes.
+    pub devices: Vec<String>,
+    /// MTU of the underlay; absent: the smallest of the devices.
+    pub mtu: Option<u16>,
+    pub cgroup_root: Option<PathBuf>,
+    /// Ranges of this node's pods; none: those of the Node object.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    pub api_server: Option<String>,
+    pub map_sizes: BTreeMap<String, u32>,
+    pub log_level: LogLevel,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            routing_mode: RoutingMode::default(),
+            socket_lb: true,
+            masquerade: true,
+            non_masquerade_cidrs: None,
+            load_balancer_algorithm: LoadBalancerAlgorithm::default(),
+            load_balancer_mode: LoadBalancerMode::default(),
+            no_backend: NoBackend::default(),
+            devices: Vec::new(),
+            mtu: None,
+            cgroup_root: None,
+            pod_cidrs: Vec::new(),
+            api_server: None,
+            map_sizes: BTreeMap::new(),
+            log_level: LogLevel::default(),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    #[error("cannot read the configuration {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the configuration {path} is refused: {message}")]
+    Syntax { path: PathBuf, message: String },
+    #[error("mtu {mtu} is refused: an underlay carries between 1280 and 9600 bytes")]
+    Mtu { mtu: u16 },
+    #[error("podCIDRs: {0}")]
+    PodCidr(weir_model::InvalidPodCidr),
+    #[error("devices: `{0}` is not the name of an interface")]
+    Device(String),
+    #[error(transparent)]
+    MapSizes(weir_datapath::Error),
+}
+
+impl Config {
+    /// Reads a file; one that is not there is an empty one where `required` is not set.
+    pub fn read(path: &Path, required: bool) -> Result<Self, ConfigError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => String::new(),
+            Err(source) => {
+                return Err(ConfigError::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        Self::parse(&text).map_err(|message| ConfigError::Syntax {
+            path: path.to_owned(),
+            message,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let empty = text.lines().all(|line| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#') || line == "---"
+        });
+        if empty {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Proves what serde cannot.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(mtu) = self.mtu.filter(|mtu| !(1280..=9600).contains(mtu)) {
+            return Err(ConfigError::Mtu { mtu });
+        }
+        for cidr in &self.pod_cidrs {
+            PodCidr::new(*cidr).map_err(ConfigError::PodCidr)?;
+        }
+        let bad = |name: &&String| {
+            name.is_empty()
+                || name.len() > 15
+                || name.contains(|c: char| c == '/' || c.is_whitespace())
+        };
+        if let Some(name) = self.devices.iter().find(bad) {
+            return Err(ConfigError::Device(name.clone()));
+        }
+        self.sizes().map(drop)
+    }
+
+    /// The sizes of the maps.
+    pub fn sizes(&self) -> Result<weir_datapath::MapSizes, ConfigError> {
+        weir_datapath::MapSizes::from_config(&self.map_sizes).map_err(ConfigError::MapSizes)
+    }
+
+    /// The proven ranges of [`Self::pod_cidrs`].
+    pub fn pod_ranges(&self) -> Vec<PodCidr> {
+        self.pod_cidrs
+            .iter()
+            .filter_map(|cidr| PodCidr::new(*cidr).ok())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        for text in ["", "\n# nothing\n---\n"] {
+            assert_eq!(Config::parse(text), Ok(Config::default()));
+        }
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn every_field_can_be_set() {
+        let config = Config::parse(
+            "routingMode: native\nsocketLB: false\nmasquerade: false\nnonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\n\
+             loadBalancerAlgorithm: maglev\nloadBalancerMode: dsr\nnoBackend: drop\ndevices: [eth0]\nmtu: 1400\n\
+             cgroupRoot: /cgroup\npodCIDRs: [10.1.0.0/24]\napiServer: https://10.0.0.1:6443\n\
+             mapSizes: {flows: 65536}\nlogLevel: debug\n",
+        )
+        .unwrap();
+        config.check().unwrap();
+        assert_eq!(config.routing_mode, RoutingMode::Native);
+        assert_eq!(config.map_sizes.get("flows"), Some(&65_536));
+        let text = serde_saphyr::to_string(&config).unwrap();
+        assert_eq!(Config::parse(&text), Ok(config));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("routingmode: native\n", "routingmode"),
+            ("routingMode: flood\n", "flood"),
+            ("mtu: many\n", "mtu"),
+            ("- a\n", ""),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        for (text, word) in [
+            ("mtu: 100\n", "mtu 100"),
+            ("podCIDRs: [10.1.0.1/24]\n", "write 10.1.0.0/24"),
+            ("devices: [a/b]\n", "a/b"),
+            ("mapSizes: {flow: 7}\n", "flow"),
+        ] {
+            let error = Config::parse(text)
+                .unwrap()
+                .check()
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The loop: the only place that changes anything on the node.
+//!
+//! Inputs come in one after the other (changes of the world, requests, network changes, time); each
+//! may make the desired state differ; [`Core::settle`] then compiles, plans and executes once for all
+//! of them, answers the requests and publishes a snapshot. Nothing here waits for anything but the
+//! next input.
+
+mod devices;
+mod drift;
+mod links;
+mod network;
+mod realize;
+mod requests;
+mod routes;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::sync::oneshot;
+use weir_abi::observation::Hook;
+use weir_abi::{DatapathConfig, IfIndex};
+use weir_api::endpoint::{EndpointCreated, EndpointRequest, Regenerated};
+use weir_cluster::{Batch, SourceError};
+use weir_compile::{Compiled, NodeIndices, Rows};
+use weir_datapath::{Datapath, Loader};
+use weir_model::{IdentityTable, World};
+use weir_net::Netlink;
+
+use crate::endpoint::Endpoint;
+use crate::error::EndpointError;
+use crate::ipam::Ipam;
+use crate::shared::Shared;
+use crate::store::Store;
+
+pub(crate) use network::watch;
+pub(crate) use start::Parts;
+
+/// How often everything is read back and compared.
+const TICK: Duration = Duration::from_secs(5);
+/// How long requests wait for the first look at the source.
+const SYNC_PATIENCE: Duration = Duration::from_secs(20);
+/// How long after a failed load the next one is tried.
+const LOAD_AGAIN: Duration = Duration::from_secs(60);
+
+/// The answer to a request.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
+
+/// What can happen to a node.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Source(Result<Batch, SourceError>),
+    Create(EndpointRequest, Reply<EndpointCreated>),
+    Delete(String, Reply<()>),
+    Regenerate(u16, Reply<Regenerated>),
+    /// Interfaces, addresses or routes differ; `next_hops`: flows may go a wrong way now.
+    Network {
+        next_hops: bool,
+    },
+    Stop,
+}
+
+/// A request that came before the source's first look.
+enum Waiting {
+    Create(EndpointRequest, Reply<EndpointCreated>),
+    Delete(String, Reply<()>),
+}
+
+/// The loaded datapath and what it was told.
+struct Kernel {
+    datapath: Datapath,
+    config: DatapathConfig,
+    /// The programs run at the links.
+    active: bool,
+}
+
+/// The state of a node. One thread owns it.
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    store: Store,
+    netlink: Netlink,
+    loader: Loader,
+    kernel: Option<Kernel>,
+    /// When a failed load is tried again.
+    load_again: Option<Instant>,
+    /// Told once, when the datapath is there for the first time.
+    on_loaded: Option<start::OnLoaded>,
+
+    world: Arc<World>,
+    synced: bool,
+    revision: u64,
+    realized_revision: u64,
+
+    identities: IdentityTable,
+    indices: NodeIndices,
+    ipam: Ipam,
+    next_id: u16,
+    endpoints: BTreeMap<u16, Endpoint>,
+    network: devices::NodeNetwork,
+    /// Destinations of routes that this agent or one before it made.
+    owned_routes: BTreeSet<IpNet>,
+    /// Where programs have been attached: one that is missing there was taken away.
+    attached: BTreeSet<(Hook, IfIndex)>,
+
+    compiled: Arc<Compiled>,
+    /// What the maps hold, as far as known; read back at every tick.
+    realized: Rows,
+    /// Something differs from what was compiled last.
+    dirty: bool,
+
+    waiting: Vec<(Instant, Waiting)>,
+    created: Vec<(u16, Reply<EndpointCreated>)>,
+    /// Rows go first, then the rest.
+    removed: Vec<Endpoint>,
+    deleted: Vec<Reply<()>>,
+}
+
+impl Core {
+    /// Runs until told to stop. Links and maps stay in place then.
+    pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            match inputs.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(first) => {
+                    // Everything that is there already is realized in one go.
+                    let mut input = Some(first);
+                    while let Some(one) = input {
+                        if matches!(one, Input::Stop) {
+                            self.settle();
+                            return;
+                        }
+                        self.handle(one);
+                        input = inputs.try_recv().ok();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() >= next_tick {
+                self.tick();
+                next_tick = Instant::now() + TICK;
+            }
+            self.settle();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Source(Ok(batch)) => self.take_batch(batch),
+            Input::Source(Err(error)) => {
+                let message = crate::error::chain(&error);
+                self.shared.report("source", false, message.clone());
+                self.shared.ran("source-sync", Err(message));
+            }
+            Input::Create(request, reply) => {
+                if self.synced {
+                    self.create(request, reply);
+                } else {
+                    self.waiting
+                        .push((Instant::now(), Waiting::Create(request, reply)));
+                }
+            }
+            Input::Delete(container, reply) => {
+                if self.synced {
+                    self.delete(&container, reply);
+                } else {
+                    self.waiting
+                        .push((Instant::now(), Waiting::Delete(container, reply)));
+                }
+            }
+            Input::Regenerate(id, reply) => {
+                self.settle();
+                let _ = reply.send(self.regenerate(id));
+            }
+            Input::Network { next_hops } => self.network_changed(next_hops),
+            Input::Stop => {}
+        }
+    }
+
+    fn take_batch(&mut self, batch: Batch) {
+        let Batch {
+            changes,
+            revision,
+            problems,
+            skipped,
+        } = batch;
+        let world = Arc::make_mut(&mut self.world);
+        let count = changes.len();
+        for change in changes {
+            self.dirty |= world.apply(change);
+        }
+        self.dirty |= self.revision != revision || !self.synced;
+        self.revision = revision;
+        let first = !std::mem::replace(&mut self.synced, true);
+        self.shared
+            .counts
+            .source_batches
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tracing::debug!(revision, changes = count, "objects read");
+        let healthy = problems.is_empty();
+        let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let unused = skipped.iter().map(|(kind, count)| format!("{count} {kind} not used"));
+        let fine = std::iter::once(format!("revision {revision}")).chain(unused);
+        let message =
+            if healthy { fine.collect::<Vec<_>>().join(", ") } else { shown.join("; ") };
+        self.shared.ran(
+            "source-sync",
+            if healthy {
+                Ok(message.clone())
+            } else {
+                Err(message.clone())
+            },
+        );
+        self.shared.report("source", healthy, message);
+        self.update_ranges();
+        if first {
+            for (_, waiting) in std::mem::take(&mut self.waiting) {
+                match waiting {
+                    Waiting::Create(request, reply) => self.create(request, reply),
+                    Waiting::Delete(container, reply) => self.delete(&container, reply),
+                }
+            }
+        }
+    }
+
+    /// The configured ranges, or those of this node's object.
+    fn update_ranges(&mut self) {
+        let mut ranges = self.shared.config.pod_ranges();
+        if ranges.is_empty() {
+            let node = self.world.node(&self.shared.node);
+            ranges = node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        }
+        let healthy = !ranges.is_empty();
+        let shown: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+        self.dirty |= self.ipam.set_ranges(ranges);
+        let message = if healthy {
+            shown.join(", ")
+        } else {
+            "this node has no pod ranges".to_owned()
+        };
+        self.shared.report("ipam", healthy, message);
+    }
+
+    /// Answers those who have waited for the source for too long.
+    fn refuse_waiting(&mut self) {
+        let now = Instant::now();
+        let late = |since: &Instant| now.saturating_duration_since(*since) >= SYNC_PATIENCE;
+        for (_, waiting) in self.waiting.extract_if(.., |(since, _)| late(since)) {
+            match waiting {
+                Waiting::Create(_, reply) => drop(reply.send(Err(EndpointError::NotSynced))),
+                Waiting::Delete(_, reply) => drop(reply.send(Err(EndpointError::NotSynced))),
+            }
+        }
+    }
+}
+
+/// Time on the kernel's monotonic clock, for address rest times.
+fn monotonic() -> Duration {
+    weir_datapath::clock::monotonic()
+}

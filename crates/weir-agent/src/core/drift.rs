@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads everything back now and then, and puts right what somebody else has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use weir_abi::observation::Hook;
+use weir_abi::{IfIndex, Slot};
+use weir_compile::{Operation, plan};
+
+use super::devices::{HOST_LINK, NET_LINK, POD_LINK_PREFIX};
+use super::{Core, links};
+use crate::error::chain;
+
+impl Core {
+    /// Compares everything.
+    pub(super) fn tick(&mut self) {
+        self.refuse_waiting();
+        self.ensure_network();
+        self.check_links();
+        self.check_rows();
+        if self.synced && self.kernel.is_some() {
+            self.check_routes();
+            if let Err(message) = self.attach_all() {
+                tracing::debug!(message);
+            }
+            self.judge_endpoints();
+            self.publish();
+        }
+    }
+
+    /// The kernel's network differs: find out how before the next tick does.
+    pub(super) fn network_changed(&mut self, next_hops: bool) {
+        self.ensure_network();
+        self.check_links();
+        if self.synced && self.kernel.is_some() {
+            self.check_routes();
+        }
+        if next_hops
+            && let Some(kernel) = &self.kernel
+            && let Err(error) = kernel.datapath.maps.bump(Slot::ROUTES)
+        {
+            self.shared.report("maps", false, chain(&error));
+        }
+    }
+
+    /// Rows that were deleted, changed or added by somebody else.
+    fn check_rows(&mut self) {
+        let Some(kernel) = &self.kernel else { return };
+        match kernel.datapath.maps.read_back() {
+            Ok(found) => {
+                if found != self.realized {
+                    let repair = plan(&found, &self.realized);
+                    let changes: Vec<Operation> = repair.changes().copied().collect();
+                    for operation in &changes {
+                        self.shared.repaired(&operation.to_string());
+                    }
+                    self.realized = found;
+                    self.dirty = true;
+                }
+                self.shared.ran(
+                    "map-check",
+                    Ok(format!("{} rows read back", self.realized.len())),
+                );
+            }
+            Err(error) => {
+                let message = chain(&error);
+                self.shared.ran("map-check", Err(message.clone()));
+                self.shared.report("maps", false, message);
+            }
+        }
+    }
+
+    /// Links of endpoints: gone with their pod, or changed.
+    pub(super) fn check_links(&mut self) {
+        let found = match self.netlink.links() {
+            Ok(found) => found,
+            Err(error) => {
+                self.shared.report("links", false, chain(&error));
+                return;
+            }
+        };
+        let by_index: BTreeMap<_, _> = found.iter().map(|link| (link.index.get(), link)).collect();
+        let mut gone = Vec::new();
+        let mut problem = None;
+        for endpoint in self.endpoints.values_mut() {
+            let record = &endpoint.record;
+            let link = by_index.get(&record.host_index);
+            let Some(link) = link.filter(|link| link.name == record.host_interface) else {
+                gone.push(record.id);
+                continue;
+            };
+            match links::ensure_host_side(&mut self.netlink, link, record.mtu) {
+                Ok(repaired) => repaired.iter().for_each(|what| self.shared.repaired(what)),
+                Err(error) => problem = Some(chain(&error)),
+            }
+        }
+        for id in gone {
+            self.remove(id, "its network namespace is gone");
+        }
+        self.remove_orphans(&found);
+        match problem {
+            None => {
+                self.shared
+                    .ran("link-sync", Ok(format!("{} links", self.endpoints.len())));
+                self.shared
+                    .report("links", true, format!("{} pod links", self.endpoints.len()));
+            }
+            Some(message) => {
+                self.shared.ran("link-sync", Err(message.clone()));
+                self.shared.report("links", false, message);
+            }
+        }
+    }
+
+    /// Links of Weir that no endpoint has: an agent was killed while it made them.
+    fn remove_orphans(&mut self, found: &[weir_net::Link]) {
+        let known: BTreeSet<&str> = self
+            .endpoints
+            .values()
+            .chain(&self.removed)
+            .map(|endpoint| endpoint.record.host_interface.as_str())
+            .collect();
+        let is_orphan = |name: &str| {
+            let digits = name.strip_prefix(POD_LINK_PREFIX);
+            let hexadecimal = digits.is_some_and(|digits| {
+                digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit())
+            });
+            hexadecimal && name != HOST_LINK && name != NET_LINK && !known.contains(name)
+        };
+        for link in found.iter().filter(|link| is_orphan(&link.name)) {
+            match self.netlink.delete_link(link.index) {
+                Ok(_) => tracing::info!(link = link.name, "link of no endpoint removed"),
+                Err(error) => tracing::warn!(
+                    link = link.name,
+                    error = chain(&error),
+                    "link of no endpoint stays"
+                ),
+            }
+        }
+    }
+
+    pub(super) fn check_routes(&mut self) {
+        let before = self.owned_routes.clone();
+        match self.sync_routes() {
+            Ok(repaired) => {
+                repaired.iter().for_each(|what| self.shared.repaired(what));
+                let count = self.compiled.routes.len();
+                self.shared.ran("route-sync", Ok(format!("{count} routes")));
+                self.shared
+                    .report("routes", true, format!("{count} routes"));
+            }
+            Err(error) => {
+                let message = chain(&error);
+                self.shared.ran("route-sync", Err(message.clone()));
+                self.shared.report("routes", false, message);
+            }
+        }
+        if self.owned_routes != before {
+            let routes: Vec<IpNet> = self.owned_routes.iter().copied().collect();
+            if let Err(error) = self.store.save_routes(&routes) {
+                tracing::warn!(error = chain(&error), "routes are not saved");
+            }
+        }
+    }
+
+    /// A program at every place where one belongs.
+    pub(super) fn attach_all(&mut self) -> Result<(), String> {
+        let Some(kernel) = self.kernel.as_ref().filter(|kernel| kernel.active) else {
+            return Ok(());
+        };
+        let datapath = &kernel.datapath;
+        let links = match datapath.links() {
+            Ok(links) => links,
+            Err(error) => {
+                let message = chain(&error);
+                self.shared.report("datapath", false, message.clone());
+                return Err(message);
+            }
+        };
+        let mut wanted = BTreeSet::from([(Hook::FromHost, self.network.host)]);
+        for device in &self.network.devices {
+            let index = IfIndex(device.index.get());
+            wanted.extend([(Hook::FromNetdev, index), (Hook::ToNetdev, index)]);
+        }
+        let pods = self
+            .endpoints
+            .values()
+            .map(|one| IfIndex(one.record.host_index));
+        wanted.extend(pods.map(|index| (Hook::FromContainer, index)));
+
+        let right: BTreeSet<_> = links
+            .iter()
+            .filter(|link| link.alive && link.program == datapath.programs.get(link.hook).id())
+            .map(|link| (link.hook, link.interface))
+            .collect();
+        let mut failures: BTreeMap<IfIndex, String> = BTreeMap::new();
+        for (hook, index) in wanted.iter().copied() {
+            if right.contains(&(hook, index)) {
+                self.attached.insert((hook, index));
+                continue;
+            }
+            match datapath.attach(hook, index) {
+                Ok(_) => {
+                    if !self.attached.insert((hook, index)) {
+                        let what =
+                            format!("program {} at interface {index} was missing", hook.name());
+                        self.shared.repaired(&what);
+                    }
+                }
+                Err(error) => {
+                    failures.insert(index, chain(&error));
+                }
+            }
+        }
+        // Places where programs were attached before: a device that is no underlay any more.
+        for link in links
+            .iter()
+            .filter(|link| !wanted.contains(&(link.hook, link.interface)))
+        {
+            let removed = if link.alive {
+                datapath.detach(link.interface).map(|count| count > 0)
+            } else {
+                datapath.remove_stale_links().map(|names| !names.is_empty())
+            };
+            if let Err(error) = removed {
+                tracing::warn!(
+                    interface = link.interface.0,
+                    error = chain(&error),
+                    "program not detached"
+                );
+            }
+        }
+        self.attached.retain(|place| wanted.contains(place));
+        for endpoint in self.endpoints.values_mut() {
+            let index = IfIndex(endpoint.record.host_index);
+            endpoint.connected = !failures.contains_key(&index);
+        }
+        match failures.into_iter().next() {
+            None => {
+                let count = wanted.len();
+                self.shared.report(
+                    "datapath",
+                    true,
+                    format!("programs attached at {count} places"),
+                );
+                Ok(())
+            }
+            Some((index, message)) => {
+                let message = format!("interface {index}: {message}");
+                self.shared.report("datapath", false, message.clone());
+                Err(message)
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Watches the kernel's network and tells the loop what matters to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use weir_net::{Change, IfIndex, MacAddress, Neighbour, Watch};
+
+use super::Input;
+use super::devices::{HOST_LINK, POD_LINK_PREFIX};
+
+/// Changes come in swarms: the loop is told once for all that come within this time.
+const SWARM: Duration = Duration::from_millis(20);
+/// No swarm delays the loop for longer than this.
+const LONGEST_SWARM: Duration = Duration::from_millis(200);
+/// The stop flag is looked at this often.
+const STOP: Duration = Duration::from_secs(2);
+
+/// What a change means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Meaning {
+    /// Links, addresses and routes have to be compared.
+    compare: bool,
+    /// Flows may go a wrong way.
+    next_hops: bool,
+}
+
+/// Watches until told to stop, or nobody listens.
+pub(crate) fn watch(
+    mut watch: Watch,
+    inputs: &Sender<Input>,
+    stop: &AtomicBool,
+) -> weir_net::Result<()> {
+    let mut known = Known::default();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(first) = watch.next(Some(STOP))? else {
+            continue;
+        };
+        let mut meaning = known.meaning(first);
+        let since = Instant::now();
+        while since.elapsed() < LONGEST_SWARM
+            && let Some(more) = watch.next(Some(SWARM))?
+        {
+            let more = known.meaning(more);
+            meaning.compare |= more.compare;
+            meaning.next_hops |= more.next_hops;
+        }
+        let Meaning { compare, next_hops } = meaning;
+        if (compare || next_hops) && inputs.send(Input::Network { next_hops }).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Neighbours and pod links, to tell changes from repetitions.
+#[derive(Default)]
+struct Known {
+    neighbours: BTreeMap<(IfIndex, IpAddr), MacAddress>,
+    pod_links: BTreeSet<IfIndex>,
+}
+
+impl Known {
+    fn meaning(&mut self, change: Change) -> Meaning {
+        const NOTHING: Meaning = Meaning {
+            compare: false,
+            next_hops: false,
+        };
+        const COMPARE: Meaning = Meaning {
+            compare: true,
+            next_hops: false,
+        };
+        const ALL: Meaning = Meaning {
+            compare: true,
+            next_hops: true,
+        };
+        match change {
+            Change::Link(link) if is_own(&link.name) => {
+                if link.name != HOST_LINK {
+                    self.pod_links.insert(link.index);
+                }
+                COMPARE
+            }
+            Change::LinkGone(link) if is_own(&link.name) => {
+                self.pod_links.remove(&link.index);
+                COMPARE
+            }
+            Change::Link(_) | Change::LinkGone(_) | Change::Lost => ALL,
+            Change::Address(address) | Change::AddressGone(address) => {
+                if self.pod_links.contains(&address.link) {
+                    NOTHING
+                } else {
+                    ALL
+                }
+            }
+            Change::Route(route) | Change::RouteGone(route) => {
+                let own = route
+                    .link
+                    .is_some_and(|link| self.pod_links.contains(&link));
+                if own { NOTHING } else { ALL }
+            }
+            Change::Neighbour(neighbour) => self.neighbour(&neighbour),
+            Change::NeighbourGone(neighbour) => {
+                let known = self
+                    .neighbours
+                    .remove(&(neighbour.link, neighbour.ip))
+                    .is_some();
+                Meaning {
+                    compare: false,
+                    next_hops: known,
+                }
+            }
+        }
+    }
+
+    /// Only another MAC address counts: states come and go all the time.
+    fn neighbour(&mut self, neighbour: &Neighbour) -> Meaning {
+        let key = (neighbour.link, neighbour.ip);
+        let next_hops = match neighbour.mac {
+            Some(mac) => self
+                .neighbours
+                .insert(key, mac)
+                .is_some_and(|old| old != mac),
+            None => self.neighbours.remove(&key).is_some(),
+        };
+        Meaning {
+            compare: false,
+            next_hops,
+        }
+    }
+}
+
+fn is_own(name: &str) -> bool {
+    name.starts_with(POD_LINK_PREFIX)
+}

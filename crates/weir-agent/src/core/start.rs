@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what an agent before this one left to a loop that can run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use weir_api::endpoint::EndpointState;
+use weir_compile::{Compiled, NodeIndices, Rows};
+use weir_datapath::{Loader, Maps};
+use weir_model::World;
+use weir_net::Netlink;
+
+use super::devices::{self, NodeNetwork};
+use super::{Core, Input, Kernel, LOAD_AGAIN, links};
+use crate::endpoint::Endpoint;
+use crate::error::{AgentError, chain};
+use crate::ipam::Ipam;
+use crate::shared::Shared;
+use crate::store::Store;
+
+/// Called once with the maps: starts whoever else works on them.
+pub(crate) type OnLoaded = Box<dyn FnOnce(&Arc<Maps>) + Send>;
+
+/// How long the first look at the source may take before the network is set up without it.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// What a core is made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Store,
+    pub(crate) netlink: Netlink,
+    pub(crate) loader: Loader,
+    pub(crate) on_loaded: OnLoaded,
+}
+
+impl Core {
+    /// Takes over what is on disk; touches nothing yet.
+    pub(crate) fn restore(parts: Parts) -> Result<Self, AgentError> {
+        let Parts {
+            shared,
+            store,
+            netlink,
+            loader,
+            on_loaded,
+        } = parts;
+        let identities = store.load_identities().unwrap_or_else(|error| {
+            // Numbers are local and can be given anew; flows are decided again then.
+            tracing::warn!(error = chain(&error), "identities are numbered anew");
+            weir_model::IdentityTable::default()
+        });
+        let owned_routes = store
+            .load_routes()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let mut core = Self {
+            shared,
+            store,
+            netlink,
+            loader,
+            kernel: None,
+            load_again: None,
+            on_loaded: Some(on_loaded),
+            world: Arc::new(World::default()),
+            synced: false,
+            revision: 0,
+            realized_revision: 0,
+            identities,
+            indices: NodeIndices::default(),
+            ipam: Ipam::default(),
+            next_id: 0,
+            endpoints: BTreeMap::new(),
+            network: NodeNetwork::default(),
+            owned_routes,
+            attached: BTreeSet::new(),
+            compiled: Arc::new(Compiled::default()),
+            realized: Rows::default(),
+            dirty: true,
+            waiting: Vec::new(),
+            created: Vec::new(),
+            removed: Vec::new(),
+            deleted: Vec::new(),
+        };
+        core.restore_endpoints();
+        core.publish();
+        Ok(core)
+    }
+
+    fn restore_endpoints(&mut self) {
+        let (records, problems) = self.store.load_endpoints();
+        for problem in problems {
+            tracing::error!(error = chain(&problem), "an endpoint cannot be restored");
+        }
+        for record in records {
+            match record.reference() {
+                Ok(pod) => {
+                    for address in &record.addresses {
+                        self.ipam.restore(*address, pod.clone());
+                    }
+                    self.next_id = self.next_id.max(record.id);
+                    let endpoint =
+                        Endpoint::new(record, pod, EndpointState::Restoring, "restored from disk");
+                    self.endpoints.insert(endpoint.record.id, endpoint);
+                }
+                Err(error) => {
+                    tracing::error!(endpoint = record.id, %error, "an endpoint cannot be restored");
+                }
+            }
+        }
+        if !self.endpoints.is_empty() {
+            tracing::info!(count = self.endpoints.len(), "endpoints restored");
+        }
+    }
+
+    /// Sets the node up. The first look at the source is awaited for a moment: it says which address
+    /// of the node is the primary one.
+    pub(crate) fn start(&mut self, inputs: &Receiver<Input>) {
+        let deadline = Instant::now() + FIRST_LOOK;
+        let mut early = Vec::new();
+        while !self.synced {
+            match inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Input::Source(look)) => {
+                    let failed = look.is_err();
+                    self.handle(Input::Source(look));
+                    if failed {
+                        break;
+                    }
+                }
+                Ok(Input::Stop) => return,
+                Ok(other) => early.push(other),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.ensure_network();
+        self.check_links();
+        for input in early {
+            self.handle(input);
+        }
+        self.settle();
+        let took = self.shared.started.elapsed();
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let counter = &self.shared.counts.bootstrap_milliseconds;
+        counter.store(milliseconds, std::sync::atomic::Ordering::Relaxed);
+        tracing::info!(milliseconds, "agent started");
+        self.shared.events.agent(
+            "agent-started",
+            &format!("version {}", env!("CARGO_PKG_VERSION")),
+        );
+    }
+
+    /// Devices, `weir_host`, forwarding, and a datapath that knows them.
+    pub(super) fn ensure_network(&mut self) {
+        match self.find_network() {
+            Ok(network) => {
+                if network != self.network {
+                    self.dirty = true;
+                    self.network = network;
+                }
+                let names: Vec<_> = self
+                    .network
+                    .devices
+                    .iter()
+                    .map(|device| device.name.as_str())
+                    .collect();
+                self.shared.report("devices", true, names.join(", "));
+                self.shared.ran("device-sync", Ok(names.join(", ")));
+                self.ensure_loaded();
+            }
+            Err(message) => {
+                self.shared.report("devices", false, message.clone());
+                self.shared.ran("device-sync", Err(message));
+            }
+        }
+    }
+
+    fn find_network(&mut self) -> Result<NodeNetwork, String> {
+        let text = |error: &dyn std::error::Error| chain(error);
+        let (config, world, node) = (&self.shared.config, &self.world, &self.shared.node);
+        let mut network = devices::discover(&mut self.netlink, config, world, node)
+            .map_err(|error| text(&error))?;
+        let mtu = u32::from(network.underlay_mtu);
+        let (host, repaired) =
+            links::ensure_host_pair(&mut self.netlink, mtu).map_err(|error| text(&error))?;
+        let host_index = weir_abi::IfIndex(host.index.get());
+        if self.kernel.is_some() {
+            repaired.iter().for_each(|what| self.shared.repaired(what));
+        }
+        network.host = host_index;
+        network.names.insert(host_index, host.name);
+        links::enable_forwarding(&network.devices).map_err(|error| text(&error))?;
+        Ok(network)
+    }
+
+    /// Loads the programs unless the right ones are loaded. A failure is tried again later: the
+    /// programs of an agent before this one go on meanwhile.
+    fn ensure_loaded(&mut self) {
+        let wanted = self.network.datapath_config(&self.shared.config);
+        if self
+            .kernel
+            .as_ref()
+            .is_some_and(|kernel| kernel.config == wanted)
+            || self.load_again.is_some_and(|again| Instant::now() < again)
+        {
+            return;
+        }
+        let first = self.kernel.is_none();
+        let loaded = self.loader.load(&wanted).and_then(|datapath| {
+            let rows = datapath.maps.read_back()?;
+            Ok((datapath, rows))
+        });
+        match loaded {
+            Ok((datapath, rows)) => {
+                tracing::info!(report = %datapath.report, rows = rows.len(), "datapath loaded");
+                if first {
+                    self.indices = NodeIndices::restore(&rows.nodes);
+                } else {
+                    self.shared.events.agent(
+                        "config-changed",
+                        "programs loaded again: the node's devices, addresses or MTU changed",
+                    );
+                }
+                self.realized = rows;
+                self.dirty = true;
+                self.load_again = None;
+                if let Some(tell) = self.on_loaded.take() {
+                    tell(&datapath.maps);
+                }
+                self.kernel = Some(Kernel {
+                    datapath,
+                    config: wanted,
+                    active: false,
+                });
+                self.shared.report("datapath", true, "programs loaded");
+            }
+            Err(error) => {
+                let message = chain(&error);
+                // Verification errors begin with the words that people grep for.
+                tracing::error!("{message}");
+                self.shared.report("datapath", false, message);
+                self.load_again = Some(Instant::now() + LOAD_AGAIN);
+            }
+        }
+    }
+}

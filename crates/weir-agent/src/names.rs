@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Names for numbers, out of a snapshot.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_abi::{Address, EndpointId, Identity, IfIndex};
+use weir_compile::Owner;
+use weir_observe::{BootClock, Names};
+
+use crate::shared::{Shared, Snapshot};
+
+/// A snapshot with what is needed to name things.
+pub(crate) struct SnapshotNames {
+    node: String,
+    snapshot: Arc<Snapshot>,
+    clock: BootClock,
+}
+
+impl SnapshotNames {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self::of(shared.node.to_string(), shared.snapshot())
+    }
+
+    pub(crate) fn of(node: String, snapshot: Arc<Snapshot>) -> Self {
+        let realtime = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
+        let realtime = i128::try_from(realtime).unwrap_or(i128::MAX);
+        let clock = BootClock::new(realtime, weir_datapath::clock::nanoseconds());
+        Self {
+            node,
+            snapshot,
+            clock,
+        }
+    }
+
+    /// Whoever has an address, `world` where nobody of the cluster has it.
+    pub(crate) fn address(&self, address: Address) -> String {
+        if let Some(name) = self.peer(address) {
+            return name;
+        }
+        let ranges = self.snapshot.world.nodes();
+        let in_cluster = ranges
+            .flat_map(|node| node.pod_cidrs.iter())
+            .any(|cidr| cidr.contains(address.to_ip()));
+        if in_cluster {
+            String::new()
+        } else {
+            "world".to_owned()
+        }
+    }
+}
+
+/// `shop/web`, `node/n1`.
+pub(crate) fn owner_name(owner: &Owner) -> String {
+    match owner {
+        Owner::Node(name) => format!("node/{name}"),
+        Owner::Pod(pod) => pod.to_string(),
+    }
+}
+
+impl Names for SnapshotNames {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn time(&self, monotonic_nanoseconds: u64) -> String {
+        self.clock.rfc3339(monotonic_nanoseconds)
+    }
+
+    fn peer(&self, address: Address) -> Option<String> {
+        self.snapshot.compiled.owners.get(&address).map(owner_name)
+    }
+
+    fn endpoint(&self, id: EndpointId) -> Option<String> {
+        if id == EndpointId::HOST {
+            return Some(format!("node/{}", self.node));
+        }
+        let endpoints = &self.snapshot.endpoints;
+        let found = endpoints
+            .binary_search_by_key(&id.0, |endpoint| endpoint.id)
+            .ok()?;
+        Some(
+            endpoints
+                .get(found)?
+                .status
+                .external_identifiers
+                .pod_name
+                .clone(),
+        )
+    }
+
+    fn labels(&self, identity: Identity) -> Vec<String> {
+        self.snapshot.identities.display_labels(identity)
+    }
+
+    fn interface(&self, index: IfIndex) -> Option<String> {
+        self.snapshot.interfaces.get(&index).cloned()
+    }
+}
