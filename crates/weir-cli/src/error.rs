@@ -94,10 +94,12 @@ fn unreachable(kind: io::ErrorKind) -> &'static str {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Io { path, source } if is_timeout(&source) => Self::Silent(path),
-            error => Self::Agent(error),
+        if let ClientError::Io { path, source } = &error
+            && is_timeout(source)
+        {
+            return Self::Silent(path.clone());
         }
+        Self::Agent(error)
     }
 }
 

@@ -214,17 +214,15 @@ fn regenerate(
             let Regenerated { id, repaired } = &answer;
             context
                 .printer
-                .line(format_args!("Endpoint {id} successfully regenerated"))?;
+                .line(format!("Endpoint {id} successfully regenerated"))?;
             if repaired.is_empty() {
                 context.printer.line("  nothing differed")?;
             } else {
                 let differed = count(repaired.len() as u64, "difference");
-                context
-                    .printer
-                    .line(format_args!("  {differed} repaired:"))?;
+                context.printer.line(format!("  {differed} repaired:"))?;
             }
             for line in repaired {
-                context.printer.line(format_args!("  - {line}"))?;
+                context.printer.line(format!("  - {line}"))?;
             }
             context.printer.flush()?;
         }

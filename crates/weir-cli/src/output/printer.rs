@@ -2,7 +2,7 @@
 //! The only way to the two outputs: data on stdout, talk on stderr.
 
 use crate::error::CliError;
-use anstream::AutoStream;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::Style;
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
@@ -24,19 +24,29 @@ pub(crate) mod style {
 
 /// Writes to stdout and stderr; a failure to write is a value, not a panic.
 pub(crate) struct Printer {
-    out: BufWriter<AutoStream<io::Stdout>>,
+    out: BufWriter<io::Stdout>,
+    colours: bool,
 }
 
 impl Printer {
     pub(crate) fn new() -> Self {
+        let stdout = io::stdout();
         Self {
-            out: BufWriter::new(anstream::stdout()),
+            colours: AutoStream::choice(&stdout) != ColorChoice::Never,
+            out: BufWriter::with_capacity(64 * 1024, stdout),
         }
     }
 
     /// A line of data.
-    pub(crate) fn line(&mut self, text: impl Display) -> Result<(), CliError> {
-        writeln!(self.out, "{text}").map_err(CliError::Output)
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+        let text = text.as_ref();
+        // Half a million flows are half a million lines: most have nothing to strip.
+        let result = if self.colours || !text.contains('\x1b') {
+            writeln!(self.out, "{text}")
+        } else {
+            writeln!(self.out, "{}", anstream::adapter::strip_str(text))
+        };
+        result.map_err(CliError::Output)
     }
 
     /// What was written so far reaches its reader.
