@@ -35,6 +35,7 @@ pub(crate) enum Command {
     Metrics(metrics::Args),
     Config(config::Args),
     Version(version::Args),
+    Agent(Box<weir_agent::Args>),
     Lab(weir_lab::Args),
 }
 
@@ -85,6 +86,9 @@ pub(crate) fn run(command: Command, context: &mut Context) -> Result<Outcome, Cl
         Command::Metrics(args) => metrics::run(&args, context),
         Command::Config(args) => config::run(args, context),
         Command::Version(args) => version::run(&args, context),
+        Command::Agent(args) => weir_agent::run(*args)
+            .map(|()| Outcome::Fine)
+            .map_err(|error| CliError::Part(error.into())),
         // Before any thread is started: some verbs move the process into namespaces.
         Command::Lab(args) => weir_lab::run(args)
             .map(Outcome::Status)
