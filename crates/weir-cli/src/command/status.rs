@@ -8,7 +8,7 @@ use crate::text::{count, duration, or_never, percent};
 use std::time::Duration;
 use weir_api::kernel::{MapState, NodeEntry};
 use weir_api::path;
-use weir_api::status::{Controller, Status, Subsystem};
+use weir_api::status::{Controller, IpamPool, Status, Subsystem};
 
 /// Shows whether the dataplane of this node is healthy; exit status 1 when it is not
 ///
@@ -160,16 +160,7 @@ fn title(part: &Subsystem) -> String {
 
 /// What is neither good nor bad.
 fn facts(status: &Status) -> Vec<String> {
-    let pools: Vec<String> = status
-        .ipam
-        .iter()
-        .map(|pool| {
-            format!(
-                "{}/{} allocated from {}",
-                pool.used, pool.capacity, pool.cidr
-            )
-        })
-        .collect();
+    let pools: Vec<String> = status.ipam.iter().map(allocated).collect();
     let devices: Vec<String> = status
         .devices
         .iter()
@@ -199,7 +190,7 @@ fn facts(status: &Status) -> Vec<String> {
             &format!("Network: {}   Host: BPF", title_case(&status.routing_mode)),
         ),
         named("Masquerading", &format!("BPF   {masquerade}")),
-        named("Devices", &devices.join(", ")),
+        named("Underlay", &devices.join(", ")),
         named(
             "Monitor",
             &format!(
@@ -218,6 +209,20 @@ fn facts(status: &Status) -> Vec<String> {
             ),
         ),
     ]
+}
+
+/// How many addresses a /64 has is a number that nobody can read or use up.
+fn allocated(pool: &IpamPool) -> String {
+    let IpamPool {
+        cidr,
+        used,
+        capacity,
+    } = pool;
+    if *capacity > u64::from(u32::MAX) {
+        format!("{used} allocated from {cidr}")
+    } else {
+        format!("{used}/{capacity} allocated from {cidr}")
+    }
 }
 
 fn title_case(mode: &str) -> &str {

@@ -133,7 +133,7 @@ fn status() -> Status {
             IpamPool {
                 cidr: text("fd00:8:3::/64"),
                 used: 2,
-                capacity: 65534,
+                capacity: u64::MAX,
             },
         ],
         endpoints: EndpointCounts { total: 2, ready: 1 },
