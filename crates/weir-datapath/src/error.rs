@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_with_the_end_of_the_verifiers_log() {
-        let log: String = (0..100).map(|line| format!("line {line}\n\n")).collect();
+        let lines: Vec<_> = (0..100).map(|line| format!("line {line}")).collect();
+        let log = lines.join("\n\n");
         let error = Error::Verification {
             program: "from_host",
             log,

@@ -8,8 +8,20 @@ mod both;
 #[path = "support/frame.rs"]
 mod frame;
 #[cfg(test)]
+#[path = "support/judge.rs"]
+mod judge;
+#[cfg(test)]
+#[path = "support/kernel_world.rs"]
+mod kernel_world;
+#[cfg(test)]
 #[path = "support/node.rs"]
 mod node;
+#[cfg(test)]
+#[path = "support/raw.rs"]
+mod raw;
+#[cfg(test)]
+#[path = "support/table.rs"]
+mod table;
 #[cfg(test)]
 #[path = "support/veth.rs"]
 mod veth;
@@ -26,8 +38,9 @@ mod kernel {
     use super::both::Both;
     use super::frame::{Payload, frame, from_network, from_pod};
     use super::node::{loader, on_a_node};
+    use super::table::rows;
     use super::world::{
-        GONE, Links, NATIVE, NODE, NOT_READY, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
+        GONE, Links, NODE, NOT_READY, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
     };
 
     /// Runs a test in both families and both routing modes.
@@ -36,15 +49,45 @@ mod kernel {
             let links = Links::make();
             for native in [false, true] {
                 for family in 0..2 {
-                    let mut tables = links.tables(0);
-                    if native {
-                        tables.config.features &= !NATIVE;
-                    }
+                    let tables = links.tables(native);
                     let root = format!("/sys/fs/bpf/{native}{family}");
                     let datapath = loader(&root).load(&tables.config).unwrap();
                     test(&Both::new(datapath, tables), &links, family);
                 }
             }
+        });
+    }
+
+    /// Every packet of the table ends as expected, leaves both sides equal, and is right where it is sent on.
+    #[test]
+    fn the_packet_table() {
+        on_a_node(|| {
+            let links = Links::make();
+            let mut failures = Vec::new();
+            let mut count = 0;
+            for native in [false, true] {
+                for family in 0..2 {
+                    let tables = links.tables(native);
+                    let root = format!("/sys/fs/bpf/{native}{family}");
+                    let both = Both::new(loader(&root).load(&tables.config).unwrap(), tables);
+                    for row in rows(&links, family, native) {
+                        count += 1;
+                        let name = format!("IPv{}, native {native}: {}", [4, 6][family], row.name);
+                        let ended = both.compare(row.hook, row.interface, &row.frame);
+                        match ended.and_then(|(verdict, sent)| row.check(&links, verdict, &sent)) {
+                            Ok(()) => {}
+                            Err(problem) => failures.push(format!("{name}: {problem}")),
+                        }
+                    }
+                }
+            }
+            assert!(
+                failures.is_empty(),
+                "{} of {count}:\n{}",
+                failures.len(),
+                failures.join("\n")
+            );
+            assert!(count >= 240, "{count} packets");
         });
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn new(datapath: Datapath, tables: MemoryTables) -> Self {
-        super::world::fill(&datapath.maps, &tables);
+        super::kernel_world::fill(&datapath.maps, &tables);
         Self {
             datapath,
             tables,
@@ -41,7 +41,7 @@ impl Both {
         }
     }
 
-    /// Runs a packet through both and compares; answers what became of it.
+    /// Runs a packet through both, which must agree; answers what became of it.
     pub(crate) fn run(
         &self,
         name: &str,
@@ -49,51 +49,60 @@ impl Both {
         interface: IfIndex,
         frame: &[u8],
     ) -> (Verdict, Vec<u8>) {
+        self.compare(hook, interface, frame)
+            .unwrap_or_else(|problem| panic!("{name}: {problem}"))
+    }
+
+    /// The same, with the difference as an error.
+    pub(crate) fn compare(
+        &self,
+        hook: Hook,
+        interface: IfIndex,
+        frame: &[u8],
+    ) -> Result<(Verdict, Vec<u8>), String> {
         let program = self.datapath.programs.get(hook);
         let output = TestRun::new(frame)
             .device(interface)
             .ingress(interface)
             .run(program);
-        let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let output = output.map_err(|error| format!("{error} ({:?})", error.errno()))?;
 
         self.tables.now.set(clock::now().get());
         let mut packet = MemoryPacket::new(frame.to_vec());
-        let verdict = weir_verdict::run(
-            &mut packet,
-            &self.tables,
-            hook,
-            interface,
-            &mut self.workspace.borrow_mut(),
-        );
+        let mut workspace = self.workspace.borrow_mut();
+        let verdict = weir_verdict::run(&mut packet, &self.tables, hook, interface, &mut workspace);
         if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
             self.tables
                 .count_packet(reason.number(), direction(hook), 0);
         }
-        let expected = match verdict {
-            Verdict::Pass => PASS,
-            Verdict::Drop(_) => DROP,
-            Verdict::Redirect(_) | Verdict::Answer(..) => REDIRECT,
+        let (expected, mark) = match verdict {
+            Verdict::Pass => (PASS, 0),
+            Verdict::Drop(_) => (DROP, 0),
+            Verdict::Redirect(redirect) | Verdict::Answer(_, redirect) => match redirect {
+                Redirect::Egress(_) | Redirect::Neighbour(_) => (REDIRECT, MARK_DONE),
+                Redirect::Peer(_) | Redirect::Ingress(_) => (REDIRECT, 0),
+            },
         };
-        let mark = match verdict {
-            Verdict::Redirect(Redirect::Egress(_) | Redirect::Neighbour(_))
-            | Verdict::Answer(_, Redirect::Egress(_) | Redirect::Neighbour(_)) => MARK_DONE,
-            Verdict::Pass | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Answer(..) => 0,
-        };
-        assert_eq!(output.context.mark, mark, "{name}: mark ({verdict:?})");
-        assert_eq!(
-            output.verdict,
-            expected,
-            "{name}: {verdict:?}{}",
-            self.difference()
-        );
-        assert_eq!(
-            hex(&output.packet),
-            hex(packet.bytes()),
-            "{name}: kernel left, memory right ({verdict:?})"
-        );
-        let difference = self.difference();
-        assert!(difference.is_empty(), "{name} ({verdict:?}):{difference}");
-        (verdict, output.packet)
+        let mut problem = self.difference();
+        if (output.verdict, output.context.mark) != (expected, mark) {
+            let found = (output.verdict, output.context.mark);
+            write!(
+                problem,
+                "\nkernel {found:x?} memory {:x?}",
+                (expected, mark)
+            )
+            .unwrap();
+        }
+        // What a dropped packet looks like is nobody's business.
+        if expected != DROP && output.packet != packet.bytes() {
+            let (kernel, memory) = (hex(&output.packet), hex(packet.bytes()));
+            write!(problem, "\nkernel\n{kernel}\nmemory\n{memory}").unwrap();
+        }
+        if problem.is_empty() {
+            Ok((verdict, output.packet))
+        } else {
+            Err(format!("{verdict:?}{problem}"))
+        }
     }
 
     /// Where the two sides' tables are not equal.

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The packet table through the user-space build of the decisions alone: needs neither root nor the eBPF object.
+
+#[cfg(test)]
+#[path = "support/judge.rs"]
+mod judge;
+#[cfg(test)]
+#[path = "support/raw.rs"]
+mod raw;
+#[cfg(test)]
+#[path = "support/table.rs"]
+mod table;
+#[cfg(test)]
+#[path = "support/world.rs"]
+mod world;
+
+#[cfg(test)]
+mod tests {
+    use weir_abi::{IfIndex, MacAddress};
+    use weir_packet::memory::MemoryPacket;
+    use weir_verdict::Workspace;
+
+    use super::table::rows;
+    use super::world::Links;
+
+    /// Interfaces that are nowhere.
+    const LINKS: Links = Links {
+        pod_a: IfIndex(11),
+        pod_b: IfIndex(12),
+        host: IfIndex(13),
+        underlay: IfIndex(14),
+        underlay_mac: MacAddress([2, 0, 0, 0, 0, 0x77]),
+    };
+
+    #[test]
+    fn every_packet_of_the_table_ends_as_expected() {
+        let links = LINKS;
+        let mut failures = Vec::new();
+        for native in [false, true] {
+            for family in 0..2 {
+                let tables = links.tables(native);
+                tables.now.set(1000);
+                let mut workspace = Workspace::default();
+                for row in rows(&links, family, native) {
+                    let mut packet = MemoryPacket::new(row.frame.clone());
+                    let verdict = weir_verdict::run(
+                        &mut packet,
+                        &tables,
+                        row.hook,
+                        row.interface,
+                        &mut workspace,
+                    );
+                    if let Err(problem) = row.check(&links, verdict, packet.bytes()) {
+                        let family = [4, 6][family];
+                        failures.push(format!(
+                            "IPv{family}, native {native}: {}: {problem}",
+                            row.name
+                        ));
+                    }
+                }
+            }
+        }
+        assert!(
+            failures.is_empty(),
+            "{} failures:\n{}",
+            failures.len(),
+            failures.join("\n")
+        );
+    }
+}
