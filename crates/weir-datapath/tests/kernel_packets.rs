@@ -5,9 +5,6 @@
 #[path = "support/both.rs"]
 mod both;
 #[cfg(test)]
-#[path = "support/frame.rs"]
-mod frame;
-#[cfg(test)]
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]
@@ -31,260 +28,290 @@ mod world;
 
 #[cfg(test)]
 mod kernel {
-    use weir_abi::{DropReason, Slot};
+    use weir_abi::config::features;
+    use weir_abi::{Address, DropReason, MacAddress, Slot};
     use weir_datapath::Hook;
+    use weir_verdict::memory::MemoryTables;
     use weir_verdict::{Redirect, Verdict};
 
     use super::both::Both;
-    use super::frame::{Payload, frame, from_network, from_pod};
     use super::node::{loader, on_a_node};
+    use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp};
     use super::table::rows;
-    use super::world::{
-        GONE, Links, NODE, NOT_READY, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
-    };
+    use super::world::{Links, NEIGHBOUR, NODE, POD_A, POD_B, WORLD, ip, pod_mac};
 
-    /// Runs a test in both families and both routing modes.
-    fn everywhere(test: impl Fn(&Both, &Links, usize) + Send + Copy + 'static) {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+
+    /// Runs a test on both sides, in both routing modes.
+    fn everywhere(test: impl Fn(&Both, &Links, bool) + Send + 'static) {
         on_a_node(move || {
             let links = Links::make();
             for native in [false, true] {
-                for family in 0..2 {
-                    let tables = links.tables(native);
-                    let root = format!("/sys/fs/bpf/{native}{family}");
-                    let datapath = loader(&root).load(&tables.config).unwrap();
-                    test(&Both::new(datapath, tables), &links, family);
-                }
+                test(&both(links.tables(native), "both"), &links, native);
             }
         });
+    }
+
+    /// Loads for the fixture; each name has maps of its own.
+    fn both(tables: MemoryTables, name: &str) -> Both {
+        let config = tables.config;
+        let root = format!("/sys/fs/bpf/{name}{:x}", config.features);
+        let datapath = loader(&root)
+            .load(&config)
+            .unwrap_or_else(|error| panic!("{error}"));
+        Both::new(datapath, tables)
+    }
+
+    fn from_pod(last: u8, packet: &[u8]) -> Vec<u8> {
+        ethernet(pod_mac(last), MacAddress::GATEWAY, packet)
+    }
+
+    fn tcp_packet(from: &str, to: &str, ports: [u16; 2], flags: u8) -> Vec<u8> {
+        Ip::new(from, to, TCP).packet(&tcp(from, to, ports, flags, b"data"))
     }
 
     /// Every packet of the table ends as expected, leaves both sides equal, and is right where it is sent on.
     #[test]
     fn the_packet_table() {
-        on_a_node(|| {
-            let links = Links::make();
-            let mut failures = Vec::new();
-            let mut count = 0;
-            for native in [false, true] {
-                for family in 0..2 {
-                    let tables = links.tables(native);
-                    let root = format!("/sys/fs/bpf/{native}{family}");
-                    let both = Both::new(loader(&root).load(&tables.config).unwrap(), tables);
-                    for row in rows(&links, family, native) {
-                        count += 1;
-                        let name = format!("IPv{}, native {native}: {}", [4, 6][family], row.name);
-                        let ended = both.compare(row.hook, row.interface, &row.frame);
-                        match ended.and_then(|(verdict, sent)| row.check(&links, verdict, &sent)) {
-                            Ok(()) => {}
-                            Err(problem) => failures.push(format!("{name}: {problem}")),
-                        }
+        everywhere(|both, links, native| {
+            let (mut count, mut failures) = (0, Vec::new());
+            for family in 0..2 {
+                for row in rows(links, family, native) {
+                    count += 1;
+                    let ended = both.compare(row.hook, row.interface, &row.frame);
+                    let checked =
+                        ended.and_then(|(verdict, sent)| row.check(links, verdict, &sent));
+                    if let Err(problem) = checked {
+                        let family = [4, 6][family];
+                        let name = row.name;
+                        failures.push(format!("IPv{family}, native {native}: {name}: {problem}"));
                     }
                 }
             }
+            let wrong = failures.len();
             assert!(
                 failures.is_empty(),
-                "{} of {count}:\n{}",
-                failures.len(),
+                "{wrong} of {count}:\n{}",
                 failures.join("\n")
             );
-            assert!(count >= 240, "{count} packets");
-        });
-    }
-
-    const SYN: Payload<'_> = Payload::Tcp(40_000, 80, "S");
-    const ACK: Payload<'_> = Payload::Tcp(40_000, 80, "A");
-    const SYN_ACK: Payload<'_> = Payload::Tcp(80, 40_000, "SA");
-
-    #[test]
-    fn a_connection_between_pods_of_the_node() {
-        everywhere(|both, links, family| {
-            let (a, b) = (POD_A[family], POD_B[family]);
-            let from_a = |name, payload| {
-                both.run(
-                    name,
-                    Hook::FromContainer,
-                    links.pod_a,
-                    &from_pod(0x0a, a, b, payload),
-                )
-                .0
-            };
-            let from_b = |name, payload| {
-                both.run(
-                    name,
-                    Hook::FromContainer,
-                    links.pod_b,
-                    &from_pod(0x0b, b, a, payload),
-                )
-                .0
-            };
-            let (to_a, to_b) = (
-                Verdict::Redirect(Redirect::Peer(links.pod_a)),
-                Verdict::Redirect(Redirect::Peer(links.pod_b)),
-            );
-            assert_eq!(from_a("SYN", SYN), to_b);
-            assert_eq!(from_b("SYN, ACK", SYN_ACK), to_a);
-            assert_eq!(from_a("ACK", ACK), to_b);
-            both.bump(Slot::of_address(&ip(b)));
-            assert_eq!(from_a("after a change", ACK), to_b);
-            assert_eq!(
-                from_b("after a change", Payload::Tcp(80, 40_000, "A")),
-                to_a
-            );
-            assert_eq!(from_a("FIN", Payload::Tcp(40_000, 80, "FA")), to_b);
-            assert_eq!(from_b("FIN", Payload::Tcp(80, 40_000, "FA")), to_a);
-            assert_eq!(from_a("opened again", SYN), to_b);
-            assert_eq!(from_a("UDP", Payload::Udp(5000, 53)), to_b);
-            assert_eq!(from_b("UDP back", Payload::Udp(53, 5000)), to_a);
-            assert_eq!(from_a("ping", Payload::EchoRequest(7)), to_b);
-            assert_eq!(from_b("ping back", Payload::EchoReply(7)), to_a);
-            let key = both.tables.flows().into_keys().next().unwrap();
-            both.evict(&key);
-            assert_eq!(from_a("half of it evicted", ACK), to_b);
-            assert_eq!(from_b("half of it evicted", SYN_ACK), to_a);
+            assert!(count >= 120, "{count} packets");
         });
     }
 
     #[test]
-    fn a_connection_to_the_world_and_back() {
-        everywhere(|both, links, family| {
-            let (a, world) = (POD_A[family], WORLD[family]);
-            for payload in [SYN, Payload::Udp(40_000, 53), Payload::EchoRequest(40_000)] {
-                let name = format!("{payload:?}");
-                let out = from_pod(0x0a, a, world, payload);
-                let (_, sent) = both.run(&name, Hook::FromContainer, links.pod_a, &out);
-                let sent = etherparse::SlicedPacket::from_ethernet(&sent).unwrap();
-                let (source, port) = source_of(&sent);
-                assert_eq!(source, ip(NODE[family]), "{name}");
-                let answer = match payload {
-                    Payload::Tcp(..) => Payload::Tcp(80, port, "SA"),
-                    Payload::Udp(..) => Payload::Udp(53, port),
-                    Payload::EchoRequest(_) | Payload::EchoReply(_) => Payload::EchoReply(port),
+    fn a_connection_is_decided_again_after_changes_and_evictions() {
+        everywhere(|both, links, _| {
+            for (a, b) in POD_A.into_iter().zip(POD_B) {
+                let from_a = |name, flags| {
+                    let frame = from_pod(0x0a, &tcp_packet(a, b, [40_000, 80], flags));
+                    let (verdict, _) = both.run(name, Hook::FromContainer, links.pod_a, &frame);
+                    assert_eq!(
+                        verdict,
+                        Verdict::Redirect(Redirect::Peer(links.pod_b)),
+                        "{name}"
+                    );
                 };
-                let back = from_network(world, NODE[family], answer);
-                let (verdict, _) = both.run(&name, Hook::FromNetdev, links.underlay, &back);
-                assert_eq!(
-                    verdict,
-                    Verdict::Redirect(Redirect::Peer(links.pod_a)),
-                    "{name}"
-                );
-                both.run(&name, Hook::FromContainer, links.pod_a, &out);
+                let from_b = |name, flags| {
+                    let frame = from_pod(0x0b, &tcp_packet(b, a, [80, 40_000], flags));
+                    let (verdict, _) = both.run(name, Hook::FromContainer, links.pod_b, &frame);
+                    assert_eq!(
+                        verdict,
+                        Verdict::Redirect(Redirect::Peer(links.pod_a)),
+                        "{name}"
+                    );
+                };
+                from_a("SYN", SYN);
+                from_b("SYN, ACK", SYN | ACK);
+                from_a("ACK", ACK);
+                both.bump(Slot::of_address(&ip(b)));
+                from_a("after a change", ACK);
+                from_b("after a change", ACK);
+                both.bump(Slot::ALL);
+                from_b("after a change of everything", ACK);
+                let flows = both.tables.flows();
+                let key = flows.keys().find(|key| key.source == ip(a)).copied();
+                both.evict(&key.unwrap());
+                from_b("half of it evicted", ACK);
+                from_a("half of it evicted", ACK);
+                both.evict(&key.unwrap().reversed());
+                from_b("the other half evicted", ACK);
+                both.evict(&key.unwrap());
+                both.evict(&key.unwrap().reversed());
+                from_b("all of it evicted", ACK);
+                from_a("all of it evicted", ACK);
+                from_a("FIN", FIN | ACK);
+                from_b("FIN", FIN | ACK);
+                from_a("opened again", SYN);
+            }
+        });
+    }
+
+    /// What goes out comes back to the pod that sent it, with its own tuple.
+    #[test]
+    fn masqueraded_connections_and_their_answers() {
+        everywhere(|both, links, _| {
+            for family in 0..2 {
+                let (a, node, world) = (POD_A[family], NODE[family], WORLD[family]);
+                let echo = icmp_of(family);
+                let [request, reply] = [[8, 0], [128, 129]][family];
+                for protocol in [TCP, UDP, echo] {
+                    let out = match protocol {
+                        TCP => tcp(a, world, [40_000, 443], SYN, b"data"),
+                        UDP => udp(a, world, [40_000, 443], b"data"),
+                        _ => icmp(a, world, [request, 0], [0x9c, 0x40, 0, 1], b"data"),
+                    };
+                    let out = from_pod(0x0a, &Ip::new(a, world, protocol).packet(&out));
+                    let name = format!("protocol {protocol}");
+                    let (_, sent) = both.run(&name, Hook::FromContainer, links.pod_a, &out);
+                    let (source, _, port, _) = tuple(&sent);
+                    assert_eq!(source, ip(node), "{name}");
+                    let back = match protocol {
+                        TCP => tcp(world, node, [443, port], SYN | ACK, b"answer"),
+                        UDP => udp(world, node, [443, port], b"answer"),
+                        _ => {
+                            let [high, low] = port.to_be_bytes();
+                            icmp(world, node, [reply, 0], [high, low, 0, 1], b"answer")
+                        }
+                    };
+                    let back = Ip::new(world, node, protocol).packet(&back);
+                    let back = ethernet(NEIGHBOUR, pod_mac(1), &back);
+                    for _ in 0..2 {
+                        let (verdict, got) =
+                            both.run(&name, Hook::FromNetdev, links.underlay, &back);
+                        assert_eq!(verdict, Verdict::Redirect(Redirect::Peer(links.pod_a)));
+                        let (source, destination, _, back_to) = tuple(&got);
+                        assert_eq!((source, destination), (ip(world), ip(a)), "{name}");
+                        if protocol != echo {
+                            assert_eq!(back_to, 40_000, "{name}");
+                        }
+                        assert!(super::judge::faults(&got).is_empty(), "{name}");
+                        both.run(&name, Hook::FromContainer, links.pod_a, &out);
+                    }
+                    // The offending packet is quoted as the world saw it.
+                    let [unreachable, code] = [[3, 3], [1, 4]][family];
+                    let error = icmp(world, node, [unreachable, code], [0; 4], &sent[14..]);
+                    let error = Ip::new(world, node, echo).packet(&error);
+                    let error = ethernet(NEIGHBOUR, pod_mac(1), &error);
+                    let (verdict, got) = both.run(&name, Hook::FromNetdev, links.underlay, &error);
+                    assert_eq!(
+                        verdict,
+                        Verdict::Redirect(Redirect::Peer(links.pod_a)),
+                        "{name}"
+                    );
+                    assert_eq!(super::judge::faults(&got), Vec::<String>::new(), "{name}");
+                }
             }
         });
     }
 
     #[test]
-    fn ways_between_pods_nodes_and_the_other_node() {
-        everywhere(|both, links, family| {
-            let a = POD_A[family];
-            let out = |name, to: &str| {
-                both.run(
-                    name,
-                    Hook::FromContainer,
-                    links.pod_a,
-                    &from_pod(0x0a, a, to, SYN),
-                )
-            };
-            out("pod to its node", NODE[family]);
-            out("pod to another node", OTHER_NODE[family]);
-            let (verdict, sent) = out("pod to a pod of another node", REMOTE[family]);
-            assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
-            // As if this node were the other one: what it sends is what it could receive.
-            both.run(
-                "from the other node",
-                Hook::FromNetdev,
-                links.underlay,
-                &sent,
-            );
-            let reply = from_network(REMOTE[family], a, SYN_ACK);
-            both.run(
-                "from the other node's pod",
-                Hook::FromNetdev,
-                links.underlay,
-                &reply,
-            );
-            let mac = weir_abi::MacAddress::HOST;
-            let down = frame(mac, mac, NODE[family], a, 64, Payload::Udp(4000, 4000));
-            both.run("node to its pod", Hook::FromHost, links.host, &down);
-            let up = from_pod(0x0a, a, NODE[family], Payload::Udp(4000, 4000));
-            both.run(
-                "pod back to its node",
-                Hook::FromContainer,
-                links.pod_a,
-                &up,
-            );
-            let own = frame(pod_mac(1), pod_mac(2), NODE[family], WORLD[family], 64, SYN);
-            both.run("node to the world", Hook::ToNetdev, links.underlay, &own);
-            let stray = from_network(WORLD[family], WORLD[family], SYN);
-            both.run("passing by", Hook::FromNetdev, links.underlay, &stray);
+    fn ports_run_out_with_a_reason() {
+        on_a_node(|| {
+            let links = Links::make();
+            let mut tables = links.tables(false);
+            tables.config.masquerade_port_min = 50_000;
+            tables.config.masquerade_port_max = 50_003;
+            let both = both(tables, "ports");
+            for (a, world) in POD_A.into_iter().zip(WORLD) {
+                let mut verdicts = Vec::new();
+                for port in 1000..1006 {
+                    let frame = from_pod(0x0a, &tcp_packet(a, world, [port, 443], SYN));
+                    verdicts.push(both.run("full", Hook::FromContainer, links.pod_a, &frame).0);
+                }
+                let refused = Verdict::Drop(DropReason::NoMasqueradeMapping);
+                assert_eq!(verdicts.last(), Some(&refused), "{verdicts:?}");
+                assert!(verdicts.first() != Some(&refused), "{verdicts:?}");
+            }
         });
     }
 
     #[test]
-    fn drops_have_the_same_reason_on_both_sides() {
-        everywhere(|both, links, family| {
-            let (a, b) = (POD_A[family], POD_B[family]);
-            let drop = |name: &str, frame: &[u8], reason: DropReason| {
-                let (verdict, _) = both.run(name, Hook::FromContainer, links.pod_a, frame);
-                assert_eq!(verdict, Verdict::Drop(reason), "{name}");
-            };
-            drop(
-                "spoofed",
-                &from_pod(0x0a, b, a, SYN),
-                DropReason::InvalidSourceIp,
-            );
-            drop(
-                "gone",
-                &from_pod(0x0a, a, GONE[family], SYN),
-                DropReason::StaleOrUnroutable,
-            );
-            let not_ready = from_pod(0x0a, a, NOT_READY[family], SYN);
-            drop("not ready", &not_ready, DropReason::EndpointNotReady);
-            let good = from_pod(0x0a, a, b, SYN);
-            let mut other = good.clone();
-            other[12..14].copy_from_slice(&[0x88, 0xcc]);
-            drop("LLDP", &other, DropReason::UnsupportedL3);
+    fn without_icmp_errors_and_without_masquerading() {
+        on_a_node(|| {
+            let links = Links::make();
+            let quiet = features::ICMP_ERRORS | features::MASQUERADE;
+            let mut tables = links.tables(false);
+            tables.config.features &= !quiet;
+            let both = both(tables, "quiet");
+            for (a, world) in POD_A.into_iter().zip(WORLD) {
+                let out = tcp_packet(a, world, [1000, 443], SYN);
+                let (_, sent) = both.run(
+                    "plain",
+                    Hook::FromContainer,
+                    links.pod_a,
+                    &from_pod(0x0a, &out),
+                );
+                assert_eq!(tuple(&sent).0, ip(a));
+                let old = Ip::new(a, world, UDP)
+                    .hops(1)
+                    .packet(&udp(a, world, [1, 2], b""));
+                let (verdict, _) = both.run(
+                    "old",
+                    Hook::FromContainer,
+                    links.pod_a,
+                    &from_pod(0x0a, &old),
+                );
+                assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded));
+            }
         });
     }
 
     /// Every prefix of a packet and every flip of a bit in its headers: both sides agree on all of them.
     #[test]
     fn mangled_packets() {
-        everywhere(|both, links, family| {
-            let (a, b) = (POD_A[family], POD_B[family]);
-            for payload in [SYN, Payload::EchoRequest(9)] {
-                let good = from_pod(0x0a, a, b, payload);
-                for length in 14..good.len() {
-                    let name = format!("{length} bytes of {payload:?}");
+        everywhere(|both, links, _| {
+            for family in 0..2 {
+                let (a, b) = (POD_A[family], POD_B[family]);
+                let echo = icmp_of(family);
+                let ping = icmp(a, b, [[8, 128][family], 0], [0, 9, 0, 1], b"ping");
+                let ping = Ip::new(a, b, echo).packet(&ping);
+                for good in [tcp_packet(a, b, [40_000, 80], SYN), ping] {
+                    let good = from_pod(0x0a, &good);
                     // The kernel itself refuses to test an IP packet that is shorter than its header.
-                    if length >= if family == 0 { 34 } else { 54 } {
+                    for length in [34, 54][family]..good.len() {
+                        let name = format!("{length} bytes");
                         both.run(&name, Hook::FromContainer, links.pod_a, &good[..length]);
                     }
-                }
-                for bit in 0..good.len().min(80) * 8 {
-                    let mut bad = good.clone();
-                    bad[bit / 8] ^= 1 << (bit % 8);
-                    let name = format!("bit {bit} of {payload:?}");
-                    both.run(&name, Hook::FromContainer, links.pod_a, &bad);
+                    for bit in 0..good.len().min(80) * 8 {
+                        let mut bad = good.clone();
+                        bad[bit / 8] ^= 1 << (bit % 8);
+                        both.run(
+                            &format!("bit {bit}"),
+                            Hook::FromContainer,
+                            links.pod_a,
+                            &bad,
+                        );
+                    }
                 }
             }
         });
     }
 
-    fn source_of(packet: &etherparse::SlicedPacket<'_>) -> (weir_abi::Address, u16) {
-        use etherparse::{NetSlice, TransportSlice};
-        let source = match packet.net.as_ref().unwrap() {
-            NetSlice::Ipv4(ip) => weir_abi::Address::from(ip.header().source_addr()),
-            NetSlice::Ipv6(ip) => weir_abi::Address::from(ip.header().source_addr()),
+    /// Addresses and ports of a frame; the identifier of an echo takes the place of its port.
+    fn tuple(frame: &[u8]) -> (Address, Address, u16, u16) {
+        use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+        let packet = SlicedPacket::from_ethernet(frame).unwrap();
+        let (source, destination): (Address, Address) = match packet.net.unwrap() {
+            NetSlice::Ipv4(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
+            NetSlice::Ipv6(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
             NetSlice::Arp(_) => panic!("an IP packet is expected"),
         };
-        let port = match packet.transport.as_ref().unwrap() {
-            TransportSlice::Tcp(tcp) => tcp.source_port(),
-            TransportSlice::Udp(udp) => udp.source_port(),
+        let id = |message: &[u8]| u16::from_be_bytes([message[4], message[5]]);
+        let (from, to) = match packet.transport.unwrap() {
+            TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port()),
+            TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port()),
+            TransportSlice::Icmpv4(icmp) => (id(icmp.slice()), 0),
+            TransportSlice::Icmpv6(icmp) => (id(icmp.slice()), 0),
             TransportSlice::Igmp(_) => panic!("IGMP is not expected"),
-            // The identifier follows type, code and checksum.
-            TransportSlice::Icmpv4(icmp) => u16::from_be_bytes([icmp.slice()[4], icmp.slice()[5]]),
-            TransportSlice::Icmpv6(icmp) => u16::from_be_bytes([icmp.slice()[4], icmp.slice()[5]]),
         };
-        (source, port)
+        (source, destination, from, to)
     }
 }
