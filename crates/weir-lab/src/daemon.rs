@@ -14,6 +14,7 @@ mod lab;
 mod node;
 mod pod;
 mod probe;
+mod services;
 mod store;
 mod underlay;
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `weir lab` alone, without the other commands of `weir`: what the lab's own tests run.
+//! Answers one question: does the lab work by itself?
+//!
+//! `weir lab` alone, without the other commands of `weir`, for the lab's own tests; so a lab that it builds has no agents.
+//! It must know nothing but how to call the library. Start reading at `weir_lab::run`.
 
 use std::{io::Write, process::ExitCode};
 

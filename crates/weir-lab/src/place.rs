@@ -159,7 +159,11 @@ pub(crate) fn end_processes(cgroup: &Path) -> Result<()> {
     loop {
         let mut text = String::new();
         io::Seek::rewind(&mut events)?;
-        events.read_to_string(&mut text)?;
+        match events.read_to_string(&mut text) {
+            // Somebody else has removed the cgroup meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            result => drop(result?),
+        }
         if text.contains("populated 0") {
             return Ok(());
         }

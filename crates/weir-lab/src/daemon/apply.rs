@@ -240,9 +240,7 @@ impl Lab {
     }
 
     fn publish(&self) -> Result<u64> {
-        let mut state = locked(&self.state);
-        let state = &mut *state;
-        state.publisher.publish(&mut state.store)
+        locked(&self.state).publish(&self.topology)
     }
 
     /// Works on many things with a few threads; errors are collected as they come.

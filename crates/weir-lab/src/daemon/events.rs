@@ -161,7 +161,7 @@ fn change(lab: &Lab, key: &Key, change: impl FnOnce(&mut Pod)) {
     }
     // While an operation runs, it publishes once for all its pods.
     if lab.operation.try_lock().is_ok()
-        && let Err(error) = state.publisher.publish(&mut state.store)
+        && let Err(error) = state.publish(&lab.topology)
     {
         tracing::error!(error = format!("{error:#}"), "objects not published");
     }

@@ -25,7 +25,8 @@ pub(crate) struct Expansion {
 /// alone.
 pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expansion {
     let mut wanted: BTreeMap<Key, Object> = BTreeMap::new();
-    for object in objects.values() {
+    let kinds = ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"];
+    for object in kinds.into_iter().flat_map(|kind| of_kind(objects, kind)) {
         if has_foreign_pods(objects, object) {
             continue;
         }
@@ -34,9 +35,8 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
             .and_then(Value::as_u64)
             .unwrap_or(1);
         let places: Vec<Option<&String>> = match object.kind() {
-            "Deployment" | "ReplicaSet" | "StatefulSet" => (0..count).map(|_| None).collect(),
             "DaemonSet" => nodes.iter().map(Some).collect(),
-            _ => continue,
+            _ => (0..count).map(|_| None).collect(),
         };
         for (number, node) in places.into_iter().enumerate() {
             if let Some(pod) = pod_of(object, number, node) {
@@ -45,15 +45,14 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
         }
     }
     let mut expansion = Expansion::default();
-    for (key, pod) in objects {
-        let made = key.kind == "Pod" && annotation(pod, MADE_FROM).is_some();
-        if made
-            && wanted
-                .get(key)
-                .and_then(|wanted| annotation(wanted, TEMPLATE))
-                != annotation(pod, TEMPLATE)
-        {
-            expansion.delete.push(key.clone());
+    for pod in of_kind(objects, "Pod") {
+        let key = pod.key();
+        let made = annotation(pod, MADE_FROM).is_some();
+        let template = wanted
+            .get(&key)
+            .and_then(|wanted| annotation(wanted, TEMPLATE));
+        if made && template != annotation(pod, TEMPLATE) {
+            expansion.delete.push(key);
         }
     }
     expansion.create = wanted
@@ -109,17 +108,29 @@ fn pod_of(owner: &Object, number: usize, node: Option<&String>) -> Option<Object
 
 /// Whether pods (or, for a Deployment, `ReplicaSets`) that the lab did not make belong to a controller.
 fn has_foreign_pods(objects: &BTreeMap<Key, Object>, owner: &Object) -> bool {
-    objects.values().any(|object| {
-        matches!(object.kind(), "Pod" | "ReplicaSet")
-            && object.namespace() == owner.namespace()
-            && annotation(object, MADE_FROM).is_none()
-            && object
-                .list("/metadata/ownerReferences")
-                .iter()
-                .any(|reference| {
-                    reference["kind"] == owner.kind() && reference["name"] == owner.name()
-                })
-    })
+    ["Pod", "ReplicaSet"]
+        .into_iter()
+        .flat_map(|kind| of_kind(objects, kind))
+        .any(|object| {
+            object.namespace() == owner.namespace()
+                && annotation(object, MADE_FROM).is_none()
+                && object
+                    .list("/metadata/ownerReferences")
+                    .iter()
+                    .any(|reference| {
+                        reference["kind"] == owner.kind() && reference["name"] == owner.name()
+                    })
+        })
+}
+
+fn of_kind<'a>(
+    objects: &'a BTreeMap<Key, Object>,
+    kind: &'a str,
+) -> impl Iterator<Item = &'a Object> {
+    objects
+        .range(Key::new(kind, "", "")..)
+        .take_while(move |(key, _)| key.kind == kind)
+        .map(|(_, object)| object)
 }
 
 fn annotation<'a>(object: &'a Object, name: &str) -> Option<&'a str> {

@@ -19,6 +19,7 @@ use super::{
     kernel,
     node::Node,
     pod::Pod,
+    services,
     store::{Publisher, Store},
     underlay,
 };
@@ -51,6 +52,19 @@ pub(crate) struct State {
     pub(crate) pods: BTreeMap<Key, Pod>,
     /// Pods that could not be started, with the reason.
     pub(crate) failures: BTreeMap<Key, String>,
+}
+
+impl State {
+    /// Publishes what has changed, with what follows from it; returns the number of the change set.
+    pub(crate) fn publish(&mut self, topology: &Topology) -> Result<u64> {
+        if self
+            .store
+            .is_dirty(&["Service", "Pod", "EndpointSlice", "Node"])
+        {
+            services::follow(&mut self.store, &topology.service_cidrs);
+        }
+        self.publisher.publish(&mut self.store)
+    }
 }
 
 /// A lab.

@@ -102,8 +102,30 @@ impl Store {
 
     pub(crate) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Object> {
         self.objects
-            .values()
-            .filter(move |object| object.kind() == kind)
+            .range(Key::new(kind, "", "")..)
+            .take_while(move |(key, _)| key.kind == kind)
+            .map(|(_, object)| object)
+    }
+
+    /// The objects of a kind in one namespace.
+    pub(crate) fn in_namespace<'a>(
+        &'a self,
+        kind: &'a str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Object> {
+        self.objects
+            .range(Key::new(kind, namespace, "")..)
+            .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
+    /// The namespaces in which objects of these kinds have changed since the last time they were published.
+    pub(crate) fn dirty(&self, kinds: &[&str]) -> BTreeSet<String> {
+        self.dirty
+            .iter()
+            .filter(|(kind, _)| kinds.contains(&kind.as_str()))
+            .map(|(_, namespace)| namespace.clone())
+            .collect()
     }
 
     fn put(&mut self, mut object: Object) {
