@@ -57,12 +57,7 @@ pub(crate) struct State {
 impl State {
     /// Publishes what has changed, with what follows from it; returns the number of the change set.
     pub(crate) fn publish(&mut self, topology: &Topology) -> Result<u64> {
-        if self
-            .store
-            .is_dirty(&["Service", "Pod", "EndpointSlice", "Node"])
-        {
-            services::follow(&mut self.store, &topology.service_cidrs);
-        }
+        services::follow(&mut self.store, &topology.service_cidrs);
         self.publisher.publish(&mut self.store)
     }
 }
