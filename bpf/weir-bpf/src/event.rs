@@ -2,9 +2,10 @@
 //! Records for the agent.
 
 use crate::maps;
-use crate::skb::Skb;
+use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
+use core::ptr::write_volatile;
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags, kind};
 use weir_abi::observation::Hook;
@@ -23,14 +24,14 @@ pub fn send(
     workspace: &Workspace,
     what: What,
 ) {
-    let Workspace { decision, summary, parsed } = workspace;
+    let Workspace { decision, summary, parsed, arrival: _ } = workspace;
     let tables = KernelTables { skb: skb.raw };
     record.kind = what.kind;
     record.version = EVENT_VERSION;
     record.subtype = what.subtype;
     record.hook = what.hook as u8;
     // SAFETY: the context is valid while the program runs.
-    record.ifindex = IfIndex(unsafe { (*skb.raw).ifindex });
+    record.ifindex = IfIndex(field(unsafe { &raw const (*skb.raw).ifindex }));
     // SAFETY: the helper has no preconditions.
     record.timestamp = unsafe { bpf_ktime_get_ns() };
     record.packet_length = skb.length();
@@ -104,7 +105,10 @@ fn output(tables: &KernelTables, record: &EventRecord) {
 /// Asks the agent for something.
 #[inline(always)]
 pub fn signal(subtype: u8) {
-    let head: [u8; 8] = [kind::SIGNAL, EVENT_VERSION, subtype, 0, 0, 0, 0, 0];
+    let mut head = 0;
+    // One store: built up byte by byte it would be misaligned in places.
+    // SAFETY: a local variable.
+    unsafe { write_volatile(&raw mut head, u64::from_ne_bytes([kind::SIGNAL, EVENT_VERSION, subtype, 0, 0, 0, 0, 0])) };
     // SAFETY: as in `output`. A lost signal is followed by others.
     let _ = unsafe {
         bpf_ringbuf_output(

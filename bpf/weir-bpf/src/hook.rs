@@ -3,7 +3,7 @@
 
 use crate::event::{self, What};
 use crate::maps;
-use crate::skb::Skb;
+use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
@@ -32,14 +32,14 @@ const fn headers(hook: Hook) -> u32 {
 #[inline(always)]
 pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     // SAFETY: the context is valid while the program runs.
-    if matches!(hook, Hook::ToNetdev) && unsafe { (*raw).mark } == MARK_DONE {
+    if matches!(hook, Hook::ToNetdev) && field(unsafe { &raw const (*raw).mark }) == MARK_DONE {
         return TC_ACT_OK;
     }
     let mut skb = Skb { raw };
     skb.pull(headers(hook));
     let tables = KernelTables { skb: raw };
     // SAFETY: as above.
-    let ifindex = IfIndex(unsafe { (*raw).ifindex });
+    let ifindex = IfIndex(field(unsafe { &raw const (*raw).ifindex }));
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
         tables.count_packet(
             DropReason::ScratchMissing.number(),

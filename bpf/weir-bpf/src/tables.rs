@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The maps as `weir-verdict` sees them.
 
+use crate::skb::field;
 use crate::{CONFIG, event, maps};
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     BPF_NOEXIST, bpf_fib_lookup as FibLookup,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::bpf_fib_lookup;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_loop};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use core::mem::{size_of, zeroed};
 use core::ptr::{NonNull, read_volatile};
@@ -20,11 +22,35 @@ use weir_abi::{
     Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, IfIndex, MacAddress,
     NodeIndex, Seconds, Slot,
 };
+use weir_verdict::tables::Repeat;
 use weir_verdict::{Insert, LiveFlow, Route, Tables};
 
 /// The maps, and the packet that `bpf_fib_lookup` is asked for.
 pub struct KernelTables {
     pub skb: *mut __sk_buff,
+}
+
+/// The key that finds an address's longest prefix, placed so that the address lies at a multiple of
+/// eight: it is copied in wide words, and the verifier asks for alignment on the stack.
+#[repr(C, align(8))]
+struct HostKey {
+    unused: u32,
+    length: u32,
+    address: Address,
+}
+
+impl HostKey {
+    #[inline(always)]
+    fn new(address: &Address) -> Self {
+        Self { unused: 0, length: 128, address: *address }
+    }
+
+    #[inline(always)]
+    fn get(&self) -> &Key<Address> {
+        let key = &raw const self.length;
+        // SAFETY: `length` and `address` follow each other as in `Key`, which needs no alignment.
+        unsafe { &*key.cast::<Key<Address>>() }
+    }
 }
 
 const AF_INET: u8 = 2;
@@ -50,6 +76,12 @@ impl Tables for KernelTables {
     fn now(&self) -> Seconds {
         // SAFETY: the helper has no preconditions.
         Seconds((unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32)
+    }
+
+    #[inline(always)]
+    fn repeat<R: Repeat>(&self, times: u32, body: &mut R) {
+        // SAFETY: the callback gets back the context that is passed here, while it lives.
+        unsafe { bpf_loop(times, turn::<R> as *mut c_void, (&raw mut *body).cast(), 0) };
     }
 
     #[inline(always)]
@@ -85,12 +117,12 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn ipcache(&self, address: &Address) -> Option<IpcacheRow> {
-        maps::IPCACHE.get(&Key::new(128, *address)).copied()
+        maps::IPCACHE.get(HostKey::new(address).get()).copied()
     }
 
     #[inline(always)]
     fn masquerade_exempt(&self, address: &Address) -> bool {
-        maps::MASQUERADE_EXEMPT.get(&Key::new(128, *address)).is_some()
+        maps::MASQUERADE_EXEMPT.get(HostKey::new(address).get()).is_some()
     }
 
     #[inline(always)]
@@ -130,12 +162,8 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn route(&self, source: &Address, destination: &Address) -> Result<Route, i32> {
-        let mut found = NO_ROUTE;
-        match ask_route(self.skb, source, destination, &mut found) {
-            0 => Ok(found),
-            code => Err(code),
-        }
+    fn route(&self, source: &Address, destination: &Address, found: &mut Route) -> i32 {
+        ask_route(self.skb, source, destination, found)
     }
 
     #[inline(always)]
@@ -171,6 +199,13 @@ impl Tables for KernelTables {
     }
 }
 
+/// One turn of a loop that the kernel runs.
+extern "C" fn turn<R: Repeat>(index: u32, body: *mut c_void) -> i64 {
+    // SAFETY: `repeat` passes a body of this type, and nothing else uses it meanwhile.
+    let body = unsafe { &mut *body.cast::<R>() };
+    i64::from(body.once(index))
+}
+
 #[inline(always)]
 fn words(address: &Address) -> [u32; 4] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
@@ -181,13 +216,6 @@ fn words(address: &Address) -> [u32; 4] {
         u32::from_ne_bytes([m, n, o, p]),
     ]
 }
-
-const NO_ROUTE: Route = Route {
-    egress: IfIndex::NONE,
-    mtu: 0,
-    source_mac: MacAddress([0; 6]),
-    destination_mac: MacAddress([0; 6]),
-};
 
 /// Asks the node's routing table; 0 or the code of the failure. A function of its own, because the
 /// question fills much of the stack.
@@ -201,7 +229,7 @@ fn ask_route(
     // SAFETY: all zero is a valid value of this plain C struct.
     let mut query: FibLookup = unsafe { zeroed() };
     // SAFETY: the context is valid while the program runs.
-    query.ifindex = unsafe { (*skb).ifindex };
+    query.ifindex = field(unsafe { &raw const (*skb).ifindex });
     // Any length makes the kernel report the route's MTU, with what it learned of the path.
     query.__bindgen_anon_1.tot_len = 1;
     if destination.is_v4() {
@@ -225,9 +253,20 @@ fn ask_route(
     found.egress = IfIndex(query.ifindex);
     // SAFETY: both members of the union are the same u16.
     found.mtu = unsafe { query.__bindgen_anon_1.mtu_result };
-    if resolved {
-        found.source_mac = MacAddress(query.smac);
-        found.destination_mac = MacAddress(query.dmac);
-    }
+    found.source_mac = if resolved { mac(&query.smac) } else { MacAddress([0; 6]) };
+    found.destination_mac = if resolved { mac(&query.dmac) } else { MacAddress([0; 6]) };
     0
+}
+
+/// A MAC address at an even place on the stack, read by halves: as one wide word it would be
+/// misaligned.
+#[inline(always)]
+fn mac(from: &[u8; 6]) -> MacAddress {
+    let halves = from.as_ptr().cast::<[u8; 2]>();
+    let half = |place| {
+        // SAFETY: three pairs of bytes lie in six bytes.
+        unsafe { read_volatile(halves.add(place).cast::<u16>()) }.to_ne_bytes()
+    };
+    let ([a, b], [c, d], [e, f]) = (half(0), half(1), half(2));
+    MacAddress([a, b, c, d, e, f])
 }

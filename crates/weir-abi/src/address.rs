@@ -55,7 +55,7 @@ impl Address {
         [a, b, c, d]
     }
 
-    /// fe80::/10 (RFC 4291, section 2.5.6) or 169.254.0.0/16 (RFC 3927).
+    /// `fe80::/10` (RFC 4291, section 2.5.6) or 169.254.0.0/16 (RFC 3927).
     #[inline(always)]
     pub const fn is_link_local(&self) -> bool {
         let [a, b, .., y, z, _, _] = self.0;
@@ -66,7 +66,7 @@ impl Address {
         }
     }
 
-    /// ff00::/8, 224.0.0.0/4 or the IPv4 broadcast address.
+    /// `ff00::/8`, 224.0.0.0/4 or the IPv4 broadcast address.
     #[inline(always)]
     pub const fn is_multicast(&self) -> bool {
         let [a, .., x, y, z, w] = self.0;

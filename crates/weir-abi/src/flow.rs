@@ -36,14 +36,17 @@ pub struct FlowKey {
     pub destination: Address,
     pub source_port: Port,
     pub destination_port: Port,
-    pub protocol: Protocol,
     /// Zero; room for a zone, so that overlapping address ranges can be told apart later.
-    pub zone: [u8; 3],
+    pub zone: [u8; 2],
+    pub protocol: Protocol,
+    /// Zero. (Every field lies at a multiple of its size, which the verifier asks of the stack.)
+    pub reserved: u8,
 }
 
 impl FlowKey {
     /// The key of the other direction, where nothing is translated.
     #[inline(always)]
+    #[must_use]
     pub const fn reversed(&self) -> Self {
         Self {
             source: self.destination,
@@ -52,6 +55,7 @@ impl FlowKey {
             destination_port: self.source_port,
             protocol: self.protocol,
             zone: self.zone,
+            reserved: 0,
         }
     }
 }
@@ -65,6 +69,7 @@ impl fmt::Display for FlowKey {
             destination_port,
             protocol,
             zone: _,
+            reserved: _,
         } = self;
         let (open, close) = if source.is_v4() { ("", "") } else { ("[", "]") };
         write!(
@@ -247,6 +252,7 @@ impl FlowEntry {
                 destination_port: self.translated_destination_port,
                 protocol: key.protocol,
                 zone: key.zone,
+                reserved: 0,
             }
         } else {
             *key

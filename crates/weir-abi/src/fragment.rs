@@ -17,7 +17,9 @@ pub struct FragmentKey {
     pub identification: [u8; 4],
     pub protocol: Protocol,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// Zero.
+    pub reserved_tail: [u8; 2],
 }
 
 /// Value of the `fragments` map.

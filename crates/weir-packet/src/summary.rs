@@ -73,20 +73,18 @@ impl Summary {
     pub fn parse<P: PacketRead>(packet: &P, l3_offset: u32) -> Result<Self, Malformed> {
         let mut summary = Self::EMPTY;
         match summary.parse_into(packet, l3_offset) {
-            0 => Ok(summary),
-            reason => Err(Malformed(
-                DropReason::from_number(reason).unwrap_or(DropReason::InvalidPacket),
-            )),
+            None => Ok(summary),
+            Some(reason) => Err(Malformed(reason)),
         }
     }
 
-    /// The same into existing memory; the answer is 0 or a drop reason's number. The kernel
+    /// The same into existing memory; the answer is what is wrong, if anything is. The kernel
     /// compiles it as one function: two hooks parse twice, and a summary fills much of a stack.
     #[inline(never)]
-    pub fn parse_into<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> u8 {
+    pub fn parse_into<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Option<DropReason> {
         match self.fill(packet, l3_offset) {
-            Ok(()) => 0,
-            Err(Malformed(reason)) => reason.number(),
+            Ok(()) => None,
+            Err(Malformed(reason)) => Some(reason),
         }
     }
 
@@ -98,7 +96,8 @@ impl Summary {
             source_port: Port::NONE,
             destination_port: Port::NONE,
             protocol: Protocol(0),
-            zone: [0; 3],
+            zone: [0; 2],
+            reserved: 0,
         },
         l3_offset: 0,
         l4_offset: 0,
@@ -123,7 +122,8 @@ impl Summary {
         self.l3_length = packet.length().wrapping_sub(l3_offset);
         self.key.source_port = Port::NONE;
         self.key.destination_port = Port::NONE;
-        self.key.zone = [0; 3];
+        self.key.zone = [0; 2];
+        self.key.reserved = 0;
         self.identification = [0; 4];
         self.class = PacketClass::Flow;
         self.fragment = Fragment::Whole;
@@ -137,7 +137,14 @@ impl Summary {
         }
         self.headers_length = self.l4_offset.wrapping_sub(l3_offset);
         match self.fragment {
-            Fragment::Whole | Fragment::First => self.transport(packet),
+            Fragment::Whole | Fragment::First => {
+                self.transport(packet)?;
+                // What lies behind the packet (Ethernet's padding) is not of the packet.
+                if self.headers_length > self.l3_length {
+                    return Err(Malformed(DropReason::CtInvalidHeader));
+                }
+                Ok(())
+            }
             Fragment::Later if tracked(self.key.protocol) => Ok(()),
             Fragment::Later => Err(Malformed(DropReason::CtUnknownL4)),
         }

@@ -5,7 +5,8 @@ use crate::checksum::Sum;
 use crate::packet::{PacketRead, PacketWrite, Room, WriteError};
 use crate::summary::Summary;
 use crate::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use weir_abi::{Address, DatapathConfig, MacAddress, Port, Protocol};
+use weir_abi::node::NodeRow;
+use weir_abi::{Address, DatapathConfig, DropReason, FlowEntry, MacAddress, Port, Protocol};
 
 /// A tunnel header that was recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,40 +67,44 @@ pub fn parse<P: PacketRead>(packet: &P, summary: &Summary) -> TunnelHeader {
     })
 }
 
-/// What the outer header needs to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Encapsulation<'a> {
-    pub local: &'a Address,
-    pub remote: &'a Address,
-    pub source_port: Port,
-    pub destination_port: Port,
-    pub source_mac: MacAddress,
-    pub destination_mac: MacAddress,
-    /// Bytes of the inner IP packet.
-    pub inner_length: u32,
-    pub inner_is_v4: bool,
-}
-
-/// Puts the outer headers in front of the packet.
-#[inline(always)]
+/// Puts the outer headers in front of the packet that `summary` describes: from and to the tunnel
+/// ends of `node`, with MAC addresses and source port of `entry`.
+#[inline(never)]
 pub fn encapsulate<P: PacketWrite>(
     packet: &mut P,
-    tunnel: &Encapsulation<'_>,
+    node: &NodeRow,
+    entry: &FlowEntry,
+    summary: &Summary,
+    port: Port,
+) -> Option<DropReason> {
+    match add_headers(packet, node, entry, summary, port) {
+        Ok(()) => None,
+        Err(_) => Some(DropReason::WriteError),
+    }
+}
+
+#[inline(always)]
+fn add_headers<P: PacketWrite>(
+    packet: &mut P,
+    node: &NodeRow,
+    entry: &FlowEntry,
+    summary: &Summary,
+    port: Port,
 ) -> Result<(), WriteError> {
-    let v4 = tunnel.remote.is_v4();
+    let v4 = node.remote.is_v4();
     packet.open_room(if v4 { Room::TunnelV4 } else { Room::TunnelV6 })?;
-    let [d0, d1, d2, d3, d4, d5] = tunnel.destination_mac.0;
-    let [s0, s1, s2, s3, s4, s5] = tunnel.source_mac.0;
+    let [d0, d1, d2, d3, d4, d5] = entry.destination_mac.0;
+    let [s0, s1, s2, s3, s4, s5] = entry.source_mac.0;
     let [t0, t1] = if v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
     packet.store(0, &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1])?;
 
     // UDP 8, VXLAN 8, inner Ethernet 14. Lengths of packets that will be segmented do not fit in
     // sixteen bits; whoever cuts them writes the lengths anew.
-    let udp_length = low_half(tunnel.inner_length.wrapping_add(30));
+    let udp_length = low_half(summary.l3_length.wrapping_add(30));
     let l4 = if v4 {
-        let [l0, l1] = low_half(tunnel.inner_length.wrapping_add(50));
-        let [a0, a1, a2, a3] = tunnel.local.v4_octets();
-        let [b0, b1, b2, b3] = tunnel.remote.v4_octets();
+        let [l0, l1] = low_half(summary.l3_length.wrapping_add(50));
+        let [a0, a1, a2, a3] = node.local.v4_octets();
+        let [b0, b1, b2, b3] = node.remote.v4_octets();
         // "Don't fragment", so that a smaller MTU on the way is heard of.
         let sum = Sum(0)
             .add([0x45, 0])
@@ -141,12 +146,12 @@ pub fn encapsulate<P: PacketWrite>(
             ETHERNET_LENGTH,
             &[0x60, 0, 0, 0, l0, l1, Protocol::UDP.0, 64],
         )?;
-        packet.store(ETHERNET_LENGTH.wrapping_add(8), &tunnel.local.0)?;
-        packet.store(ETHERNET_LENGTH.wrapping_add(24), &tunnel.remote.0)?;
+        packet.store(ETHERNET_LENGTH.wrapping_add(8), &node.local.0)?;
+        packet.store(ETHERNET_LENGTH.wrapping_add(24), &node.remote.0)?;
         ETHERNET_LENGTH.wrapping_add(40)
     };
-    let [p0, p1] = tunnel.source_port.0;
-    let [q0, q1] = tunnel.destination_port.0;
+    let [p0, p1] = entry.tunnel_source_port.0;
+    let [q0, q1] = port.0;
     let [l0, l1] = udp_length;
     let [v0, v1, v2] = DatapathConfig::VNI;
     // UDP checksum zero: allowed over IPv4, and for tunnels over IPv6 (RFC 6935).
@@ -156,7 +161,7 @@ pub fn encapsulate<P: PacketWrite>(
     )?;
     let [d0, d1, d2, d3, d4, d5] = MacAddress::TUNNEL.0;
     let [s0, s1, s2, s3, s4, s5] = MacAddress::GATEWAY.0;
-    let [t0, t1] = if tunnel.inner_is_v4 {
+    let [t0, t1] = if summary.is_v4 {
         ETHERTYPE_IPV4
     } else {
         ETHERTYPE_IPV6

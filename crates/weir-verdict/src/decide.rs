@@ -6,7 +6,7 @@
 //! will come between connection and way; policy after the way is known, with both identities at
 //! hand: for local delivery egress of the source and ingress of the destination in one pass.
 
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Decision, Outcome, Workspace};
 use crate::flow::{self, Connection, Standing};
 use crate::masquerade;
 use crate::related;
@@ -19,67 +19,113 @@ use weir_abi::counter::Counter;
 use weir_abi::flow::{Dependencies, Kind};
 use weir_abi::observation::Hook;
 use weir_abi::{
-    Address, DropReason, FlowEntry, FlowKey, Generation, Identity, MacAddress, NodeIndex, Port,
-    Protocol, Seconds, Slot, TraceReason,
+    Address, DropReason, FlowEntry, FlowKey, Generation, Identity, NodeIndex, Port, Protocol,
+    Seconds, Slot, TraceReason,
 };
-use weir_packet::checksum::{address_delta, port_delta};
 use weir_packet::{PacketClass, PacketRead, Summary};
 
-/// Decides on one packet. The kernel compiles the steps as functions of their own (one word
-/// returned, the rest in `decision`), so that the fast path stays small.
-#[inline(never)]
+/// Decides on one packet, in three steps that the kernel compiles as functions of their own: what
+/// is it, where does it go, what follows. They hand over by the workspace, because together they
+/// would fill more than the 512 bytes of stack that a program has.
+#[inline(always)]
 pub fn decide<P: PacketRead, T: Tables>(
     packet: &P,
     tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
-    decision: &mut Decision,
+    workspace: &mut Workspace,
 ) -> Outcome {
-    decision.reset();
+    workspace.decision.reset();
     tables.count(Counter::SlowPath);
-    decision.now = tables.now();
+    workspace.decision.now = tables.now();
+    let mut connection = Connection::NONE;
+    let known = if matches!(workspace.summary.class, PacketClass::IcmpError) {
+        related::examine(packet, tables, workspace)
+    } else {
+        examine(tables, workspace, &mut connection)
+    };
+    if !matches!(known, Outcome::Forward) {
+        return known;
+    }
+    let reachable = way::find(tables, workspace);
+    if !matches!(reachable, Outcome::Forward) {
+        return reachable;
+    }
+    if workspace.decision.related {
+        related::settle(&mut workspace.decision);
+        return Outcome::Forward;
+    }
+    let settled = settle(tables, workspace, &connection);
+    if matches!(settled, Outcome::Forward) && workspace.decision.masquerades {
+        return masquerade::reserve(tables, workspace);
+    }
+    settled
+}
+
+/// First step: the connection, and whether the packet may come from where it came.
+#[inline(never)]
+fn examine<'t, T: Tables>(
+    tables: &'t T,
+    workspace: &mut Workspace,
+    connection: &mut Connection<'t>,
+) -> Outcome {
+    let Workspace {
+        decision,
+        arrival,
+        summary,
+        ..
+    } = workspace;
     if !matches!(summary.class, PacketClass::Flow) {
-        if let Err(outcome) = source::check(tables, arrival, summary, decision) {
-            return outcome;
-        }
-        return match summary.class {
-            PacketClass::IcmpError => related::decide(packet, tables, arrival, summary, decision),
-            PacketClass::Flow | PacketClass::LinkLocal | PacketClass::OtherIcmp => {
-                other_icmp(arrival, summary)
-            }
+        return match source::check(tables, arrival, summary, decision) {
+            Ok(()) => other_icmp(arrival, summary),
+            Err(outcome) => outcome,
         };
     }
     let key = &summary.key;
-    let connection = flow::find(tables, summary, decision.now);
-    decision.after = connection
-        .own
-        .map_or(*key, |own| own.fixed().translated(key));
+    *connection = flow::find(tables, summary, decision.now, &mut decision.pair_key);
+    decision.after = match &connection.own {
+        Some(own) => own.fixed().translated(key),
+        None => *key,
+    };
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.
     decision.entry.dependencies = dependencies(tables, &key.source, &decision.after.destination);
-    if let Err(outcome) = source::check(tables, arrival, summary, decision) {
-        return outcome;
-    }
-    match connection.standing {
-        Standing::Continued => carry_on(tables, arrival, summary, &connection, decision),
-        Standing::New | Standing::Reopened => {
-            decision.trace_reason = if matches!(connection.standing, Standing::Reopened) {
-                TraceReason::Reopened
-            } else {
-                TraceReason::New
-            };
+    Outcome::of(source::check(tables, arrival, summary, decision))
+}
+
+/// Last step: the entries.
+#[inline(never)]
+fn settle<T: Tables>(
+    tables: &T,
+    workspace: &mut Workspace,
+    connection: &Connection<'_>,
+) -> Outcome {
+    let Workspace {
+        decision,
+        arrival,
+        summary,
+        ..
+    } = workspace;
+    decision.report = true;
+    decision.through_neighbour = decision.way.is_routed();
+    Outcome::of(match connection.standing {
+        Standing::Continued => carry_on(tables, arrival, summary, connection, decision),
+        Standing::New => {
+            decision.trace_reason = TraceReason::New;
             open(tables, arrival, summary, decision)
         }
-    }
+        Standing::Reopened => {
+            decision.trace_reason = TraceReason::Reopened;
+            open(tables, arrival, summary, decision)
+        }
+    })
 }
 
 /// ICMP that is neither an echo nor an error: the node's own business, or nobody's.
 #[inline(always)]
 fn other_icmp(arrival: &Arrival, summary: &Summary) -> Outcome {
     match arrival.hook {
-        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::PASS,
+        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::Pass,
         Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => {
-            Outcome::drop(if summary.is_v4 {
+            Outcome::Drop(if summary.is_v4 {
                 DropReason::UnknownIcmpv4Type
             } else {
                 DropReason::UnknownIcmpv6Type
@@ -108,31 +154,19 @@ fn dependencies<T: Tables>(tables: &T, source: &Address, destination: &Address) 
 }
 
 /// The first packet of a connection.
-#[inline(never)]
-fn open<T: Tables>(
-    tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
-    decision: &mut Decision,
-) -> Outcome {
-    Outcome::of(try_open(tables, arrival, summary, decision))
-}
-
 #[inline(always)]
-fn try_open<T: Tables>(
+fn open<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     summary: &Summary,
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     let key = &summary.key;
-    way::find(tables, arrival, decision).step()?;
-    let way = decision.way;
     let now = decision.now;
     let from_pod = matches!(arrival.hook, Hook::FromContainer);
     let has = |feature| tables.config(|config| &config.features) & feature != 0;
     if from_pod && has(features::TUNNEL) && encapsulates(tables, key, decision) {
-        return Err(Outcome::drop(DropReason::EncapsulationProhibited));
+        return Err(Outcome::Drop(DropReason::EncapsulationProhibited));
     }
     if matches!(arrival.hook, Hook::FromNetdev)
         && decision.destination_identity == Identity::HOST
@@ -140,7 +174,7 @@ fn try_open<T: Tables>(
     {
         // Somebody talks to the node itself. Not followed: whoever scans the node would push the
         // pods' flows out of the table.
-        return Err(Outcome::PASS);
+        return Err(Outcome::Pass);
     }
     // Policy plugs in here, with `decision.source_identity` and `decision.destination_identity`.
 
@@ -153,63 +187,46 @@ fn try_open<T: Tables>(
     decision.entry.created = now;
     decision.entry.packets = 1;
     decision.entry.bytes = u64::from(summary.l3_length);
-    decision.report = true;
 
     let masquerades = from_pod
-        && way.to_world
+        && decision.way.to_world
         && has(features::MASQUERADE)
         && !tables.masquerade_exempt(&key.destination);
     if masquerades {
         if !masquerade::supported(key.protocol) {
-            return Err(Outcome::drop(DropReason::MasqueradeUnsupported));
+            return Err(Outcome::Drop(DropReason::MasqueradeUnsupported));
         }
         let node_address = own_address(tables, key.source.is_v4());
         if node_address.0 == Address::UNSPECIFIED.0 {
-            return Err(Outcome::drop(DropReason::NoMasqueradeMapping));
+            return Err(Outcome::Drop(DropReason::NoMasqueradeMapping));
         }
-        masquerade::reserve(tables, key, &node_address, decision).step()?;
-        write_deltas(key, &mut decision.entry);
-    } else if matches!(arrival.hook, Hook::ToNetdev) {
+        decision.pair_key.destination = node_address;
+        decision.masquerades = true;
+        return Ok(());
+    }
+    if matches!(arrival.hook, Hook::ToNetdev) {
         // The node's own connection takes its tuple like a masqueraded one, and gives way to
         // another port where a pod's connection has it already.
-        masquerade::reserve(tables, key, &key.source, decision).step()?;
-        if decision.entry.translated_source_port == key.source_port {
-            let Kind(bits) = decision.entry.kind;
-            decision.entry.kind = Kind(bits & Kind::OUT.0);
-        } else {
-            write_deltas(key, &mut decision.entry);
-        }
-    } else {
-        flow::write_pair(&mut decision.pair, key, &decision.entry);
-        decision.pair_key = key.reversed();
-        insert(
-            tables,
-            &decision.pair_key,
-            &decision.pair,
-            &mut decision.extended,
-        )?;
+        decision.pair_key.destination = key.source;
+        decision.masquerades = true;
+        return Ok(());
     }
+    flow::write_pair(&mut decision.pair, key, &decision.entry);
+    decision.pair_key = key.reversed();
+    insert(
+        tables,
+        &decision.pair_key,
+        &decision.pair,
+        &mut decision.extended,
+    )?;
     insert(tables, key, &decision.entry, &mut decision.extended)?;
     tables.count(Counter::FlowsCreated);
-    // The kernel's neighbour code resolves the next hop while it forwards this packet.
-    decision.through_neighbour = way.is_routed();
     Ok(())
 }
 
 /// A packet of a known connection whose entry cannot be used as it is.
-#[inline(never)]
-fn carry_on<T: Tables>(
-    tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
-    connection: &Connection<'_>,
-    decision: &mut Decision,
-) -> Outcome {
-    Outcome::of(try_carry_on(tables, arrival, summary, connection, decision))
-}
-
 #[inline(always)]
-fn try_carry_on<T: Tables>(
+fn carry_on<T: Tables>(
     tables: &T,
     arrival: &Arrival,
     summary: &Summary,
@@ -225,7 +242,6 @@ fn try_carry_on<T: Tables>(
     } else {
         TraceReason::Established
     };
-    decision.report = true;
 
     // What the packet turns into is settled; where it goes is looked up anew.
     let (kind, created, cookie, packets, bytes, old_state) = match connection.own {
@@ -248,7 +264,6 @@ fn try_carry_on<T: Tables>(
             (kind, now, cookie, 0, 0, 0)
         }
     };
-    way::find(tables, arrival, decision).step()?;
     // Policy is asked again here when the generation it was decided under has passed.
 
     let mut state = old_state | flow::own_state(summary, connection.own.is_some());
@@ -258,8 +273,7 @@ fn try_carry_on<T: Tables>(
     let Kind(kept) = kind;
     let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
     write_entry(tables, arrival, key, kept, state, decision);
-    let after = decision.after;
-    let entry = &mut decision.entry;
+    let Decision { entry, after, .. } = &mut *decision;
     entry.created = created;
     entry.cookie = cookie;
     entry.packets = packets.wrapping_add(1);
@@ -269,7 +283,7 @@ fn try_carry_on<T: Tables>(
         entry.translated_destination = after.destination;
         entry.translated_source_port = after.source_port;
         entry.translated_destination_port = after.destination_port;
-        write_deltas(key, entry);
+        flow::write_deltas(key, entry);
     }
     match connection.own {
         // Most often only time has passed: keep the entry and its place.
@@ -298,7 +312,7 @@ fn try_carry_on<T: Tables>(
             // The other half was evicted: put it back, or its packets would open a connection of
             // their own.
             flow::write_pair(&mut decision.pair, key, &decision.entry);
-            decision.pair_key = after.reversed();
+            decision.pair_key = decision.after.reversed();
             insert(
                 tables,
                 &decision.pair_key,
@@ -307,7 +321,6 @@ fn try_carry_on<T: Tables>(
             )?;
         }
     }
-    decision.through_neighbour = decision.way.is_routed();
     Ok(())
 }
 
@@ -336,70 +349,55 @@ fn write_entry<T: Tables>(
     state: u32,
     decision: &mut Decision,
 ) {
-    let (way, now) = (decision.way, decision.now);
+    let Decision {
+        entry, way, now, ..
+    } = decision;
     let interval = u32::from(tables.config(|config| &config.report_interval));
-    let unresolved = way.is_routed() && way.destination_mac == MacAddress([0; 6]);
+    let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
     // Ask again soon where the next hop was not resolved yet.
-    let last_report = if unresolved {
-        now.0.wrapping_sub(interval.wrapping_sub(1))
+    entry.last_report = if unresolved {
+        Seconds(now.0.wrapping_sub(interval.wrapping_sub(1)))
     } else {
-        now.0
+        *now
     };
-    let expires = now
-        .0
-        .wrapping_add(flow::timeout(tables, key.protocol, state));
-    let mut dependencies = decision.entry.dependencies;
+    entry.expires = Seconds(
+        now.0
+            .wrapping_add(flow::timeout(tables, key.protocol, state)),
+    );
+    entry.state = state;
+    entry.ingress = arrival.ifindex;
     if !way.is_routed() {
         let Dependencies {
             slots: [.., slot],
             generations: [.., generation],
-        } = &mut dependencies;
+        } = &mut entry.dependencies;
         (*slot, *generation) = (Slot::NONE, Generation(0));
     }
-    let (kind, node) = match (&arrival.tunnel_source, way.node) {
-        (None, node) => (kind, node),
-        // The node that the tunnel must come from; `check` found it under the source's row.
-        (Some(_), _) => (
-            kind.with(Kind::FROM_TUNNEL),
-            tables
-                .ipcache(&key.source)
-                .map_or(NodeIndex::NONE, |row| row.node),
-        ),
-    };
+    entry.egress = way.egress;
+    entry.action = way.action as u8;
+    entry.mtu = way.mtu;
+    entry.destination_mac = way.destination_mac;
+    entry.source_mac = way.source_mac;
+    if arrival.tunnel_source.is_some() {
+        entry.kind = kind.with(Kind::FROM_TUNNEL);
+        // The node that the tunnel must come from; `source::check` found it by the same row.
+        entry.node = tables
+            .ipcache(&key.source)
+            .map_or(NodeIndex::NONE, |row| row.node);
+    } else {
+        entry.kind = kind;
+        entry.node = way.node;
+    }
     // RFC 7348, section 5: from the dynamic range, by a hash of the inner flow.
     let [low, high, _, _] = masquerade::hash_of(key).to_le_bytes();
-    decision.entry = FlowEntry {
-        expires: Seconds(expires),
-        last_report: Seconds(last_report),
-        state,
-        ingress: arrival.ifindex,
-        dependencies,
-        egress: way.egress,
-        action: way.action as u8,
-        kind,
-        mtu: way.mtu,
-        destination_mac: way.destination_mac,
-        source_mac: way.source_mac,
-        node,
-        tunnel_source_port: Port([high | 0xc0, low]),
-        ..FlowEntry::default()
-    };
-}
-
-/// Works out what the translation does to checksums.
-#[inline(always)]
-fn write_deltas(key: &FlowKey, entry: &mut FlowEntry) {
-    entry.address_delta = address_delta(
-        [&key.source, &key.destination],
-        [&entry.translated_source, &entry.translated_destination],
-    );
-    entry.port_delta = port_delta(
-        [key.source_port, key.destination_port],
-        [
-            entry.translated_source_port,
-            entry.translated_destination_port,
-        ],
-    );
+    entry.tunnel_source_port = Port([high | 0xc0, low]);
+    entry.translated_source = Address::UNSPECIFIED;
+    entry.translated_destination = Address::UNSPECIFIED;
+    entry.translated_source_port = Port::NONE;
+    entry.translated_destination_port = Port::NONE;
+    entry.address_delta = [0; 2];
+    entry.port_delta = [0; 2];
+    entry.cookie = 0;
 }
 
 #[inline(always)]
@@ -413,7 +411,7 @@ fn insert<T: Tables>(
         .insert_flow(key, entry, Insert::Replace)
         .map_err(|errno| {
             *extended = errno;
-            Outcome::drop(DropReason::CtInsertionFailed)
+            Outcome::Drop(DropReason::CtInsertionFailed)
         })
 }
 

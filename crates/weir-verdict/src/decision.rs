@@ -1,58 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the slow path found out: the entry to apply, and what an event needs to tell.
 
+use crate::run::Arrival;
+use crate::tables::Route;
 use crate::way::Way;
 use weir_abi::counter::Direction;
+use weir_abi::observation::Hook;
 use weir_abi::{
-    DropReason, EndpointId, FlowEntry, FlowKey, Identity, ObservationPoint, Seconds, TraceReason,
+    DropReason, EndpointId, FlowEntry, FlowKey, Identity, IfIndex, ObservationPoint, Seconds,
+    TraceReason,
 };
 use weir_packet::Summary;
 use weir_packet::icmp::Inner;
 
-/// Result of the slow path in one word, so that it can be returned by a kernel function.
+/// How a step of the slow path ends. One byte, so that the kernel can return it from functions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub struct Outcome(pub u32);
+pub enum Outcome {
+    /// Nothing against the packet: on to the next step; after the last one, apply
+    /// [`Decision::entry`].
+    Forward,
+    /// Leave the packet alone: it is not Weir's to handle.
+    Pass,
+    Drop(DropReason),
+}
 
 impl Outcome {
-    /// Apply [`Decision::entry`].
-    pub const FORWARD: Self = Self(0);
-    /// Leave the packet alone: it is not Weir's to handle.
-    pub const PASS: Self = Self(1);
-
-    /// The outcome of a step that found nothing against the packet, or something.
+    /// The outcome of a step.
     #[inline(always)]
-    pub const fn of(step: Result<(), Self>) -> Self {
+    pub fn of(step: Result<(), Self>) -> Self {
         match step {
-            Ok(()) => Self::FORWARD,
+            Ok(()) => Self::Forward,
             Err(outcome) => outcome,
         }
-    }
-
-    /// To go on with the next step, or to stop.
-    #[inline(always)]
-    pub const fn step(self) -> Result<(), Self> {
-        if self.0 == Self::FORWARD.0 {
-            Ok(())
-        } else {
-            Err(self)
-        }
-    }
-
-    /// Drop for this reason.
-    #[inline(always)]
-    pub const fn drop(reason: DropReason) -> Self {
-        Self(reason as u32)
-    }
-
-    /// The reason, where this is a drop.
-    #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "reasons are numbers of eight bits"
-    )]
-    pub const fn drop_reason(self) -> Option<DropReason> {
-        DropReason::from_number(self.0 as u8)
     }
 }
 
@@ -67,6 +46,8 @@ pub struct Decision {
     pub after: FlowKey,
     /// Where it goes.
     pub way: Way,
+    /// What the node's routing table said, where it was asked.
+    pub route: Route,
     /// The time that the decision is made under.
     pub now: Seconds,
     /// The other direction, as far as it is known.
@@ -78,6 +59,8 @@ pub struct Decision {
     pub inner_flow: FlowKey,
     /// The packet is an ICMP error about a flow.
     pub related: bool,
+    /// The flow needs a mapping of its own before its entries are stored.
+    pub masquerades: bool,
     /// Hand the packet to the kernel's neighbour code, which resolves and confirms the next hop.
     pub through_neighbour: bool,
     /// Send a trace event.
@@ -100,6 +83,7 @@ impl Decision {
     #[inline(always)]
     pub fn reset(&mut self) {
         self.related = false;
+        self.masquerades = false;
         self.through_neighbour = false;
         self.report = false;
         self.observation = ObservationPoint::ToStack;
@@ -120,16 +104,14 @@ impl Default for Decision {
             entry: FlowEntry::default(),
             after: FlowKey::default(),
             way: Way::NOWHERE,
+            route: Route::NONE,
             now: Seconds(0),
             pair: FlowEntry::default(),
             pair_key: FlowKey::default(),
-            inner: Inner {
-                key: FlowKey::default(),
-                l3_offset: 0,
-                l4_offset: 0,
-            },
+            inner: Inner::EMPTY,
             inner_flow: FlowKey::default(),
             related: false,
+            masquerades: false,
             through_neighbour: false,
             report: false,
             observation: ObservationPoint::ToStack,
@@ -150,6 +132,7 @@ impl Default for Decision {
 #[repr(C, align(8))]
 pub struct Workspace {
     pub decision: Decision,
+    pub arrival: Arrival,
     /// The packet as it came (inside the tunnel, where it came by one); meaningful with `parsed`.
     pub summary: Summary,
     pub parsed: bool,
@@ -159,6 +142,11 @@ impl Default for Workspace {
     fn default() -> Self {
         Self {
             decision: Decision::default(),
+            arrival: Arrival {
+                hook: Hook::FromContainer,
+                ifindex: IfIndex::NONE,
+                tunnel_source: None,
+            },
             summary: Summary::EMPTY,
             parsed: false,
         }

@@ -3,8 +3,11 @@
 
 use crate::live::LiveFlow;
 use crate::tables::Tables;
-use weir_abi::flow::{Kind, state};
-use weir_abi::{FlowEntry, FlowKey, Protocol, Seconds};
+use weir_abi::flow::{Dependencies, Kind, state};
+use weir_abi::{
+    FlowEntry, FlowKey, Generation, IfIndex, MacAddress, NodeIndex, Port, Protocol, Seconds, Slot,
+};
+use weir_packet::checksum::{address_delta, port_delta};
 use weir_packet::{Summary, tcp_flags};
 
 /// The connection that a packet belongs to, as far as the table remembers it.
@@ -17,6 +20,16 @@ pub struct Connection<'t> {
     /// The packet answers the direction that opened the connection.
     pub reply: bool,
     pub standing: Standing,
+}
+
+impl Connection<'_> {
+    /// Nothing known.
+    pub const NONE: Self = Self {
+        own: None,
+        pair: None,
+        reply: false,
+        standing: Standing::New,
+    };
 }
 
 /// How a packet relates to what is in the table.
@@ -32,14 +45,21 @@ pub enum Standing {
 
 /// Looks both ways: under the packet's own tuple, and, where that entry is gone (evicted, or not
 /// made yet), under the reversed one. A connection lives while either of its entries does.
+///
+/// `pair_key` is memory for the key of the other direction.
 #[inline(always)]
-pub fn find<'t, T: Tables>(tables: &'t T, summary: &Summary, now: Seconds) -> Connection<'t> {
+pub fn find<'t, T: Tables>(
+    tables: &'t T,
+    summary: &Summary,
+    now: Seconds,
+    pair_key: &mut FlowKey,
+) -> Connection<'t> {
     let key = &summary.key;
     if let Some(own) = tables.flow(key) {
-        let pair_key = own.fixed().pair_key(key);
+        *pair_key = own.fixed().pair_key(key);
         let pair = tables
-            .flow(&pair_key)
-            .filter(|pair| points_to(pair, &pair_key, key));
+            .flow(pair_key)
+            .filter(|pair| points_to(pair, pair_key, key));
         let alive = own.expires() > now || pair.is_some_and(|pair| pair.expires() > now);
         let reply = own.fixed().kind.contains(Kind::REPLY);
         let closed = own.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
@@ -62,9 +82,9 @@ pub fn find<'t, T: Tables>(tables: &'t T, summary: &Summary, now: Seconds) -> Co
             standing,
         };
     }
-    let pair_key = key.reversed();
-    if let Some(pair) = tables.flow(&pair_key)
-        && points_to(&pair, &pair_key, key)
+    *pair_key = key.reversed();
+    if let Some(pair) = tables.flow(pair_key)
+        && points_to(&pair, pair_key, key)
         && pair.expires() > now
     {
         let closed = pair.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
@@ -160,6 +180,9 @@ pub fn timeout<T: Tables>(tables: &T, protocol: Protocol, bits: u32) -> u32 {
 /// The other direction's entry before its first packet: it exists, so that the packet is known to
 /// be an answer, and says how addresses are translated back; where the packet goes is decided when
 /// it comes ([`FlowEntry::action`] is no action yet).
+///
+/// Field by field, here and elsewhere in the slow path: an entry built as a whole would first be
+/// built on the kernel's small stack.
 #[inline(always)]
 pub fn write_pair(pair: &mut FlowEntry, key: &FlowKey, entry: &FlowEntry) {
     let Kind(bits) = entry.kind;
@@ -170,15 +193,46 @@ pub fn write_pair(pair: &mut FlowEntry, key: &FlowKey, entry: &FlowEntry) {
     if entry.kind.contains(Kind::TRANSLATE_DESTINATION) {
         kind |= Kind::TRANSLATE_SOURCE.0;
     }
-    *pair = FlowEntry {
-        expires: entry.expires,
-        kind: Kind(kind),
-        translated_source: key.destination,
-        translated_destination: key.source,
-        translated_source_port: key.destination_port,
-        translated_destination_port: key.source_port,
-        cookie: entry.cookie,
-        created: entry.created,
-        ..FlowEntry::default()
+    pair.expires = entry.expires;
+    pair.last_report = Seconds(0);
+    pair.state = 0;
+    pair.ingress = IfIndex::NONE;
+    pair.dependencies = Dependencies {
+        slots: [Slot::NONE; 4],
+        generations: [Generation(0); 4],
     };
+    pair.egress = IfIndex::NONE;
+    pair.action = 0;
+    pair.kind = Kind(kind);
+    pair.mtu = 0;
+    pair.destination_mac = MacAddress([0; 6]);
+    pair.source_mac = MacAddress([0; 6]);
+    pair.node = NodeIndex::NONE;
+    pair.tunnel_source_port = Port::NONE;
+    pair.packets = 0;
+    pair.bytes = 0;
+    pair.translated_source = key.destination;
+    pair.translated_destination = key.source;
+    pair.translated_source_port = key.destination_port;
+    pair.translated_destination_port = key.source_port;
+    pair.address_delta = [0; 2];
+    pair.port_delta = [0; 2];
+    pair.cookie = entry.cookie;
+    pair.created = entry.created;
+}
+
+/// Works out what the translation does to checksums.
+#[inline(always)]
+pub fn write_deltas(key: &FlowKey, entry: &mut FlowEntry) {
+    entry.address_delta = address_delta(
+        [&key.source, &key.destination],
+        [&entry.translated_source, &entry.translated_destination],
+    );
+    entry.port_delta = port_delta(
+        [key.source_port, key.destination_port],
+        [
+            entry.translated_source_port,
+            entry.translated_destination_port,
+        ],
+    );
 }

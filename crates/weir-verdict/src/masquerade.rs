@@ -6,17 +6,17 @@
 //! mapping, and a port can serve any number of destinations (RFC 4787, "address and port-dependent
 //! mapping", which is what tables of a busy node need).
 
-use crate::decision::{Decision, Outcome};
-use crate::flow::write_pair;
-use crate::tables::{EXISTS, Insert, Tables};
+use crate::decision::{Decision, Outcome, Workspace};
+use crate::flow::{write_deltas, write_pair};
+use crate::tables::{EXISTS, Insert, Repeat, Tables};
 use weir_abi::counter::Counter;
 use weir_abi::flow::Kind;
-use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds};
+use weir_abi::{DropReason, FlowKey, Port, Protocol};
 
 /// Ports that are tried for a connection, at most.
-pub const ATTEMPTS: u32 = 64;
+pub const ATTEMPTS: u32 = 128;
 /// After so many tries the agent is asked to collect garbage.
-const SIGNAL_AFTER: u32 = 32;
+const SIGNAL_AFTER: u32 = 64;
 
 /// Whether a protocol has a field that can tell mappings apart.
 #[inline(always)]
@@ -27,102 +27,199 @@ pub const fn supported(protocol: Protocol) -> bool {
     )
 }
 
-/// Reserves a mapping for the flow under `key` and writes it into the decision: the entry's
-/// translation, the pair, and the pair's key.
+/// Last step of a masqueraded flow: reserves a mapping and stores both entries.
 ///
-/// `decision.entry` must be filled in but for its translation. The original port is kept where it
-/// is in the range and free; the other candidates follow from a hash of the tuple, so that a
-/// connection whose own entry was evicted finds its mapping again.
+/// [`Decision::entry`] must be filled in but for its translation, [`Decision::pair_key`] must hold
+/// the node's address as its destination. The original port is kept where it is in the range and
+/// free; the other candidates follow from a hash of the tuple, so that a connection whose own entry
+/// was evicted finds its mapping again.
 #[inline(never)]
-pub fn reserve<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    node_address: &Address,
-    decision: &mut Decision,
-) -> Outcome {
-    let now = decision.now;
-    let first = u32::from(tables.config(|config| &config.masquerade_port_min));
-    let last = u32::from(tables.config(|config| &config.masquerade_port_max));
-    let original = u32::from(key.source_port.get());
-    let keeps = original >= first && original <= last;
+pub fn reserve<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+    let Workspace {
+        decision, summary, ..
+    } = workspace;
+    let key = &summary.key;
+    begin(key, decision);
+    let original = key.source_port.get();
+    let first = tables.config(|config| &config.masquerade_port_min);
+    let last = tables.config(|config| &config.masquerade_port_max);
     // A checksum of SCTP covers the ports by CRC-32c, which cannot be updated here (RFC 9260,
     // section 6.8), so only the address changes.
     let fixed_port = matches!(key.protocol, Protocol::SCTP);
-    let hash = hash_of(key);
-    let entry = &mut decision.entry;
+    let attempts = if fixed_port { 1 } else { ATTEMPTS };
+    let mut search = Search {
+        tables,
+        key,
+        decision,
+        hash: hash_of(key),
+        first: u32::from(first),
+        last: u32::from(last),
+        keeps: u32::from(fixed_port || (original >= first && original <= last)),
+        found: Attempt::Taken as u32,
+    };
+    tables.repeat(attempts, &mut search);
+    let found = search.found;
+    if found == Attempt::Reserved as u32 {
+        return finish(tables, key, decision);
+    }
+    if found == Attempt::Failed as u32 {
+        return Outcome::Drop(DropReason::CtInsertionFailed);
+    }
+    tables.signal_garbage();
+    Outcome::Drop(DropReason::NoMasqueradeMapping)
+}
+
+/// The search for a free port, as a loop that the kernel runs (`bpf_loop`): unrolled by the
+/// verifier it would exceed what a program may cost.
+struct Search<'a, T> {
+    tables: &'a T,
+    key: &'a FlowKey,
+    decision: &'a mut Decision,
+    hash: u32,
+    first: u32,
+    last: u32,
+    /// 1: the first attempt is the original port.
+    keeps: u32,
+    /// A number of [`Attempt`].
+    found: u32,
+}
+
+impl<T: Tables> Repeat for Search<'_, T> {
+    #[inline(always)]
+    fn once(&mut self, attempt: u32) -> bool {
+        let port = if attempt == 0 && self.keeps != 0 {
+            self.key.source_port
+        } else {
+            candidate(self.hash, attempt, self.first, self.last)
+        };
+        let found = try_port(self.tables, self.key, port, self.decision);
+        self.found = found as u32;
+        if matches!(found, Attempt::Taken) {
+            self.tables.count(Counter::MasqueradeRetries);
+            if attempt == SIGNAL_AFTER {
+                self.tables.signal_garbage();
+            }
+            return false;
+        }
+        true
+    }
+}
+
+/// Everything about the two entries that does not depend on the port.
+#[inline(always)]
+fn begin(key: &FlowKey, decision: &mut Decision) {
+    let Decision {
+        entry,
+        pair,
+        pair_key,
+        ..
+    } = decision;
     entry.kind = entry
         .kind
         .with(Kind::TRANSLATE_SOURCE)
         .with(Kind::MASQUERADE);
-    entry.translated_source = *node_address;
+    entry.translated_source = pair_key.destination;
     entry.translated_destination = key.destination;
     entry.translated_destination_port = key.destination_port;
-    write_pair(&mut decision.pair, key, &decision.entry);
-    decision.pair_key = FlowKey {
-        source: key.destination,
-        destination: *node_address,
-        source_port: key.destination_port,
-        destination_port: Port::NONE,
-        protocol: key.protocol,
-        zone: key.zone,
-    };
-
-    for attempt in 0..ATTEMPTS {
-        let port = if fixed_port || (attempt == 0 && keeps) {
-            key.source_port
-        } else {
-            candidate(hash, attempt, first, last)
-        };
-        decision.pair_key.destination_port = port;
-        decision.entry.translated_source_port = port;
-        match try_port(tables, key, now, decision) {
-            Ok(true) => return Outcome::FORWARD,
-            Ok(false) => {}
-            Err(errno) => {
-                decision.extended = errno;
-                return Outcome::drop(DropReason::CtInsertionFailed);
-            }
-        }
-        if fixed_port {
-            break;
-        }
-        tables.count(Counter::MasqueradeRetries);
-        if attempt == SIGNAL_AFTER {
-            tables.signal_garbage();
-        }
-    }
-    tables.signal_garbage();
-    Outcome::drop(DropReason::NoMasqueradeMapping)
+    write_pair(pair, key, entry);
+    pair_key.source = key.destination;
+    pair_key.source_port = key.destination_port;
+    pair_key.protocol = key.protocol;
+    pair_key.zone = key.zone;
+    pair_key.reserved = 0;
 }
 
-/// Tries to reserve [`Decision::pair_key`]; `false`: it is taken by a living flow.
+/// Stores the entry of the packet's own direction.
 #[inline(always)]
-fn try_port<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    now: Seconds,
-    decision: &Decision,
-) -> Result<bool, i32> {
-    match tables.insert_flow(&decision.pair_key, &decision.pair, Insert::Reserve) {
-        Ok(()) => return Ok(true),
+fn finish<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Outcome {
+    let Decision {
+        entry, extended, ..
+    } = decision;
+    if entry.translated_source.0 == key.source.0
+        && entry.translated_source_port.0 == key.source_port.0
+    {
+        // The node's own connection keeps its tuple.
+        let Kind(bits) = entry.kind;
+        entry.kind = Kind(bits & Kind::OUT.0);
+    } else {
+        write_deltas(key, entry);
+    }
+    if let Err(errno) = tables.insert_flow(key, entry, Insert::Replace) {
+        *extended = errno;
+        return Outcome::Drop(DropReason::CtInsertionFailed);
+    }
+    tables.count(Counter::FlowsCreated);
+    Outcome::Forward
+}
+
+/// What came of one port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+enum Attempt {
+    Reserved = 0,
+    /// A living flow has it.
+    Taken = 1,
+    /// The table refused for another reason, which stands in [`Decision::extended`].
+    Failed = 2,
+}
+
+/// Tries to reserve one port.
+#[inline(always)]
+fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Decision) -> Attempt {
+    let Decision {
+        entry,
+        pair,
+        pair_key,
+        after,
+        now,
+        extended,
+        ..
+    } = decision;
+    pair_key.destination_port = port;
+    entry.translated_source_port = port;
+    match tables.insert_flow(pair_key, pair, Insert::Reserve) {
+        Ok(()) => return Attempt::Reserved,
         Err(EXISTS) => {}
-        Err(errno) => return Err(errno),
+        Err(errno) => {
+            *extended = errno;
+            return Attempt::Failed;
+        }
     }
-    let Some(existing) = tables.flow(&decision.pair_key) else {
+    let Some(existing) = tables.flow(pair_key) else {
         // Evicted in between: another try would do, the next candidate does as well.
-        return Ok(false);
+        return Attempt::Taken;
     };
-    let forward_key = existing.fixed().pair_key(&decision.pair_key);
-    let own = forward_key == *key;
-    let alive = existing.expires() > now
-        || tables
-            .flow(&forward_key)
-            .is_some_and(|forward| forward.expires() > now);
-    if own || !alive {
-        tables.insert_flow(&decision.pair_key, &decision.pair, Insert::Replace)?;
-        return Ok(true);
+    // Whose it is: the tuple that the far end's answers are translated to, turned round.
+    let fixed = existing.fixed();
+    let (owner, owner_port) = if fixed.kind.contains(Kind::TRANSLATE_DESTINATION) {
+        (
+            fixed.translated_destination,
+            fixed.translated_destination_port,
+        )
+    } else {
+        (pair_key.destination, port)
+    };
+    let own = owner.0 == key.source.0 && owner_port.0 == key.source_port.0;
+    if !own {
+        after.source = owner;
+        after.source_port = owner_port;
+        after.destination = key.destination;
+        after.destination_port = key.destination_port;
+        let alive = existing.expires() > *now
+            || tables
+                .flow(after)
+                .is_some_and(|forward| forward.expires() > *now);
+        if alive {
+            return Attempt::Taken;
+        }
     }
-    Ok(false)
+    match tables.insert_flow(pair_key, pair, Insert::Replace) {
+        Ok(()) => Attempt::Reserved,
+        Err(errno) => {
+            *extended = errno;
+            Attempt::Failed
+        }
+    }
 }
 
 /// The port of one attempt: evenly spread over the range, different for neighbouring attempts.

@@ -171,11 +171,16 @@ impl Tables for MemoryTables {
         }
     }
 
-    fn route(&self, _source: &Address, destination: &Address) -> Result<Route, i32> {
+    fn route(&self, _source: &Address, destination: &Address, found: &mut Route) -> i32 {
         // `BPF_FIB_LKUP_RET_NOT_FWDED`, the kernel's answer where no route is found.
-        longest(&self.routes, destination)
-            .copied()
-            .unwrap_or(Err(4))
+        match longest(&self.routes, destination) {
+            Some(Ok(route)) => {
+                *found = *route;
+                0
+            }
+            Some(Err(code)) => *code,
+            None => 4,
+        }
     }
 
     fn count(&self, counter: Counter) {

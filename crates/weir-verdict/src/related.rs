@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which flow is an ICMP error about, and where does it go?
 
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Decision, Outcome, Workspace};
 use crate::run::Arrival;
+use crate::source;
 use crate::tables::Tables;
-use crate::way;
 use weir_abi::config::features;
 use weir_abi::flow::Kind;
 use weir_abi::node::TunnelMtu;
 use weir_abi::observation::Hook;
-use weir_abi::{Address, DropReason, FlowEntry, Identity, Protocol, Seconds, TraceReason};
+use weir_abi::{Address, DropReason, Identity, Protocol, Seconds, TraceReason};
 use weir_packet::icmp::{Inner, translate_error};
 use weir_packet::{PacketRead, PacketWrite, Summary};
 
@@ -20,16 +20,20 @@ const MTU_LIFETIME: u32 = 600;
 const MTU_MIN_V4: u32 = 552;
 const MTU_MIN_V6: u32 = 1280;
 
-/// Decides on an ICMP error: it travels the way of the packets that answer the offending one, and
-/// is translated as they are.
+/// First step for an ICMP error: finds the flow. The error travels the way of the packets that
+/// answer the offending one, and is translated as they are.
 #[inline(never)]
-pub fn decide<P: PacketRead, T: Tables>(
+pub fn examine<P: PacketRead, T: Tables>(
     packet: &P,
     tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
-    decision: &mut Decision,
+    workspace: &mut Workspace,
 ) -> Outcome {
+    let Workspace {
+        decision,
+        arrival,
+        summary,
+        ..
+    } = workspace;
     Outcome::of(relate(packet, tables, arrival, summary, decision))
 }
 
@@ -41,7 +45,8 @@ fn relate<P: PacketRead, T: Tables>(
     summary: &Summary,
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
-    let unrelated = Outcome::drop(if summary.is_v4 {
+    source::check(tables, arrival, summary, decision)?;
+    let unrelated = Outcome::Drop(if summary.is_v4 {
         DropReason::UnknownIcmpv4Type
     } else {
         DropReason::UnknownIcmpv6Type
@@ -49,16 +54,16 @@ fn relate<P: PacketRead, T: Tables>(
     let from_underlay = matches!(arrival.hook, Hook::FromNetdev) && arrival.tunnel_source.is_none();
     // What is not about a flow of this table may be about the node's own traffic.
     let otherwise = match arrival.hook {
-        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::PASS,
+        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::Pass,
         Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => unrelated,
     };
-    let Some(inner) = Inner::parse(packet, summary) else {
+    if !decision.inner.parse_into(packet, summary) {
         return Err(otherwise);
-    };
-    decision.inner = inner;
-    if from_underlay && is_about_tunnel(tables, &inner) {
-        learn_mtu(packet, tables, summary, &inner, decision.now);
-        return Err(Outcome::PASS);
+    }
+    let inner = &decision.inner;
+    if from_underlay && is_about_tunnel(tables, inner) {
+        learn_mtu(packet, tables, summary, inner, decision.now);
+        return Err(Outcome::Pass);
     }
     decision.inner_flow = inner.key.reversed();
     let Some(flow) = tables.flow(&decision.inner_flow) else {
@@ -66,58 +71,55 @@ fn relate<P: PacketRead, T: Tables>(
     };
     let fixed = flow.fixed();
     decision.after = fixed.translated(&decision.inner_flow);
-    way::find(tables, arrival, decision).step()?;
-    let (after, way) = (decision.after, decision.way);
-    let kept = if fixed.kind.translates() {
-        Kind(fixed.kind.0 & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0))
-    } else {
-        Kind(0)
-    };
-    decision.entry = FlowEntry {
-        egress: way.egress,
-        action: way.action as u8,
-        kind: kept,
-        mtu: way.mtu,
-        destination_mac: way.destination_mac,
-        source_mac: way.source_mac,
-        node: way.node,
-        tunnel_source_port: fixed.tunnel_source_port,
-        translated_source: after.source,
-        translated_destination: after.destination,
-        translated_source_port: after.source_port,
-        translated_destination_port: after.destination_port,
-        ..FlowEntry::default()
-    };
+    // The error itself comes from wherever on the way; the route back is looked up for its sender.
+    let Kind(bits) = fixed.kind;
+    decision.entry.kind = Kind(bits & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0));
+    decision.entry.tunnel_source_port = fixed.tunnel_source_port;
     decision.related = true;
-    decision.report = true;
     decision.reply = fixed.kind.contains(Kind::REPLY);
-    decision.trace_reason = TraceReason::Related;
-    decision.through_neighbour = way.is_routed();
     Ok(())
+}
+
+/// Last step for an ICMP error: the entry says where it goes; it is never stored.
+#[inline(always)]
+pub fn settle(decision: &mut Decision) {
+    let Decision {
+        entry, way, after, ..
+    } = decision;
+    entry.egress = way.egress;
+    entry.action = way.action as u8;
+    entry.mtu = way.mtu;
+    entry.destination_mac = way.destination_mac;
+    entry.source_mac = way.source_mac;
+    entry.node = way.node;
+    entry.translated_source = after.source;
+    entry.translated_destination = after.destination;
+    entry.translated_source_port = after.source_port;
+    entry.translated_destination_port = after.destination_port;
+    decision.report = true;
+    decision.trace_reason = TraceReason::Related;
+    decision.through_neighbour = decision.way.is_routed();
 }
 
 /// Rewrites the error and the packet inside as the flow's packets are rewritten, and takes that off
 /// the entry: what remains is where the error goes.
 #[inline(never)]
-pub fn translate<P: PacketWrite>(
-    packet: &mut P,
-    summary: &Summary,
-    decision: &mut Decision,
-) -> Result<(), ()> {
-    let entry = &mut decision.entry;
-    if entry.kind.translates() {
-        let after = entry.translated(&decision.inner_flow);
-        entry.kind = Kind(0);
-        translate_error(
-            packet,
-            summary,
-            &decision.inner,
-            &decision.inner_flow,
-            &after,
-        )
-        .map_err(drop)?;
+pub fn translate<P: PacketWrite>(packet: &mut P, workspace: &mut Workspace) -> bool {
+    let Workspace {
+        decision, summary, ..
+    } = workspace;
+    let Decision {
+        entry,
+        inner,
+        inner_flow,
+        after,
+        ..
+    } = decision;
+    if !entry.kind.translates() {
+        return true;
     }
-    Ok(())
+    entry.kind = Kind(0);
+    translate_error(packet, summary, inner, inner_flow, after)
 }
 
 /// Whether the packet inside is one that this node tunnelled.

@@ -8,7 +8,7 @@ use weir_abi::observation::Hook;
 use weir_abi::{DropReason, FlowEntry, Protocol};
 use weir_packet::checksum::{Sum, updated};
 use weir_packet::packet::{address_length, address_offset, store_address};
-use weir_packet::tunnel::{Encapsulation, encapsulate};
+use weir_packet::tunnel::encapsulate;
 use weir_packet::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, Summary, WriteError,
 };
@@ -52,17 +52,10 @@ pub fn apply<P: PacketWrite, T: Tables>(
             let Some(node) = tables.node(entry.node) else {
                 return Err(DropReason::NoTunnelEndpoint);
             };
-            let outer = Encapsulation {
-                local: &node.local,
-                remote: &node.remote,
-                source_port: entry.tunnel_source_port,
-                destination_port: tables.config(|config| &config.tunnel_port),
-                source_mac: entry.source_mac,
-                destination_mac: entry.destination_mac,
-                inner_length: summary.l3_length,
-                inner_is_v4: summary.is_v4,
-            };
-            encapsulate(packet, &outer).map_err(write_error)?;
+            let port = tables.config(|config| &config.tunnel_port);
+            if let Some(reason) = encapsulate(packet, node, entry, summary, port) {
+                return Err(reason);
+            }
             return Ok(Verdict::Redirect(towards_next_hop(
                 entry,
                 through_neighbour,

@@ -63,73 +63,74 @@ pub fn run<P: PacketWrite, T: Tables>(
     ifindex: IfIndex,
     workspace: &mut Workspace,
 ) -> Verdict {
-    let Workspace {
-        decision,
-        summary,
-        parsed,
-    } = workspace;
-    *parsed = false;
-    decision.report = false;
-    let mut arrival = Arrival {
+    workspace.parsed = false;
+    workspace.decision.report = false;
+    workspace.arrival = Arrival {
         hook,
         ifindex,
         tunnel_source: None,
     };
     let mut tunnel = None;
-    if let Err(verdict) = parse(packet, tables, &mut arrival, &mut tunnel, summary) {
-        decision.reset();
+    if let Err(verdict) = parse(packet, tables, workspace, &mut tunnel) {
+        workspace.decision.reset();
         return verdict;
     }
-    if matches!(hook, Hook::ToNetdev) && !may_collide(tables, summary) {
+    if matches!(hook, Hook::ToNetdev) && !may_collide(tables, &workspace.summary) {
         return Verdict::Pass;
     }
-    *parsed = true;
-    if !matches!(summary.fragment, Fragment::Whole)
-        && let Err(verdict) = follow_fragments(tables, &arrival, summary)
+    workspace.parsed = true;
+    if !matches!(workspace.summary.fragment, Fragment::Whole)
+        && let Err(verdict) = follow_fragments(tables, &workspace.arrival, &mut workspace.summary)
     {
-        decision.reset();
+        workspace.decision.reset();
         return verdict;
     }
-    if matches!(summary.class, PacketClass::LinkLocal) && matches!(hook, Hook::FromContainer) {
-        decision.reset();
-        return verdict_of(link_local(packet, summary), ifindex);
+    let class = workspace.summary.class;
+    if matches!(class, PacketClass::LinkLocal) && matches!(hook, Hook::FromContainer) {
+        workspace.decision.reset();
+        return verdict_of(link_local(packet, &workspace.summary), ifindex);
     }
 
     let now = tables.now();
     let segment_size = packet.segment_size();
     let mut through_neighbour = false;
-    let established = if matches!(summary.class, PacketClass::Flow) {
+    let established = if matches!(class, PacketClass::Flow) {
+        let Workspace {
+            arrival, summary, ..
+        } = &*workspace;
         tables
             .flow(&summary.key)
-            .filter(|flow| established::usable(tables, &arrival, summary, segment_size, flow, now))
+            .filter(|flow| established::usable(tables, arrival, summary, segment_size, flow, now))
     } else {
         None
     };
     let entry = if let Some(flow) = established {
-        established::touch(tables, summary, &flow, now);
+        established::touch(tables, &workspace.summary, &flow, now);
         flow.fixed()
     } else {
-        let outcome = decide(packet, tables, &arrival, summary, decision);
-        decision.direction = direction(hook);
-        if outcome == Outcome::PASS {
-            tables.count_packet(0, direction(hook), summary.l3_length);
-            return Verdict::Pass;
+        let outcome = decide(packet, tables, workspace);
+        workspace.decision.direction = direction(hook);
+        match outcome {
+            Outcome::Forward => {}
+            Outcome::Pass => {
+                tables.count_packet(0, direction(hook), workspace.summary.l3_length);
+                return Verdict::Pass;
+            }
+            Outcome::Drop(reason) => return Verdict::Drop(reason),
         }
-        if let Some(reason) = outcome.drop_reason() {
-            return Verdict::Drop(reason);
+        if let Some(reason) = unfit(&workspace.summary, segment_size, &workspace.decision.entry) {
+            return answer(packet, tables, workspace, reason);
         }
-        if let Some((reason, kind)) = unfit(summary, segment_size, &decision.entry) {
-            return answer(packet, tables, &arrival, summary, reason, kind);
-        }
-        if decision.related {
+        if workspace.decision.related {
             tables.count(Counter::IcmpErrorsTranslated);
-            if related::translate(packet, summary, decision).is_err() {
+            if !related::translate(packet, workspace) {
                 return Verdict::Drop(DropReason::ChecksumL4);
             }
         }
-        through_neighbour = decision.through_neighbour;
-        &decision.entry
+        through_neighbour = workspace.decision.through_neighbour;
+        &workspace.decision.entry
     };
+    let summary = &workspace.summary;
     tables.count_packet(0, direction(hook), summary.l3_length);
     match rewrite::apply(
         packet,
@@ -151,10 +152,12 @@ pub fn run<P: PacketWrite, T: Tables>(
 fn parse<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
-    arrival: &mut Arrival,
+    workspace: &mut Workspace,
     tunnel: &mut Option<Room>,
-    summary: &mut Summary,
 ) -> Result<(), Verdict> {
+    let Workspace {
+        arrival, summary, ..
+    } = workspace;
     let from_pod = matches!(arrival.hook, Hook::FromContainer);
     let Some(ethertype) = packet.load::<2>(12) else {
         return Err(refuse(from_pod, DropReason::UnsupportedL2));
@@ -164,7 +167,7 @@ fn parse<P: PacketWrite, T: Tables>(
         ETHERTYPE_ARP if from_pod => return Err(verdict_of(arp(packet), arrival.ifindex)),
         _ => return Err(refuse(from_pod, DropReason::UnsupportedL3)),
     }
-    if let Some(reason) = DropReason::from_number(summary.parse_into(packet, ETHERNET_LENGTH)) {
+    if let Some(reason) = summary.parse_into(packet, ETHERNET_LENGTH) {
         // What is not for pods may still be for the node, whose stack knows more protocols.
         return Err(refuse(
             from_pod || matches!(arrival.hook, Hook::FromHost),
@@ -178,7 +181,7 @@ fn parse<P: PacketWrite, T: Tables>(
         arrival.tunnel_source = Some(outer.source);
         *tunnel = Some(outer.room);
         let inner_offset = outer.inner_offset();
-        if let Some(reason) = DropReason::from_number(summary.parse_into(packet, inner_offset)) {
+        if let Some(reason) = summary.parse_into(packet, inner_offset) {
             return Err(Verdict::Drop(reason));
         }
     }
@@ -205,39 +208,39 @@ fn refuse(ours: bool, reason: DropReason) -> Verdict {
     }
 }
 
-/// What became of a question about a neighbour, in one word (0: answered, else a drop reason), so
-/// that the kernel can compile the answering as functions of their own.
+/// What became of a question about a neighbour: answered, or dropped. (One byte, so that the kernel
+/// can compile the answering as functions of their own.)
 #[inline(always)]
-fn verdict_of(code: u32, ifindex: IfIndex) -> Verdict {
-    match Outcome(code).drop_reason() {
+fn verdict_of(dropped: Option<DropReason>, ifindex: IfIndex) -> Verdict {
+    match dropped {
         None => Verdict::Redirect(Redirect::Egress(ifindex)),
         Some(reason) => Verdict::Drop(reason),
     }
 }
 
 #[inline(always)]
-fn code_of(answer: Result<Neighbour, WriteError>) -> u32 {
+fn dropped(answer: Result<Neighbour, WriteError>) -> Option<DropReason> {
     match answer {
-        Ok(Neighbour::Answered) => 0,
-        Ok(Neighbour::NotOurs) => DropReason::UnknownL3Target as u32,
-        Ok(Neighbour::NothingToAnswer) => DropReason::MulticastHandled as u32,
-        Err(_) => DropReason::WriteError as u32,
+        Ok(Neighbour::Answered) => None,
+        Ok(Neighbour::NotOurs) => Some(DropReason::UnknownL3Target),
+        Ok(Neighbour::NothingToAnswer) => Some(DropReason::MulticastHandled),
+        Err(_) => Some(DropReason::WriteError),
     }
 }
 
 #[inline(never)]
-fn arp<P: PacketWrite>(packet: &mut P) -> u32 {
-    code_of(answer_arp(packet))
+fn arp<P: PacketWrite>(packet: &mut P) -> Option<DropReason> {
+    dropped(answer_arp(packet))
 }
 
 /// A pod's neighbour discovery ends at its link.
 #[inline(never)]
-fn link_local<P: PacketWrite>(packet: &mut P, summary: &Summary) -> u32 {
+fn link_local<P: PacketWrite>(packet: &mut P, summary: &Summary) -> Option<DropReason> {
     // Router advertisements and redirects: a pod must not pose as a router.
     if matches!(summary.icmp_type, 134 | 137) {
-        return DropReason::ForbiddenIcmpv6 as u32;
+        return Some(DropReason::ForbiddenIcmpv6);
     }
-    code_of(answer_solicitation(packet, summary))
+    dropped(answer_solicitation(packet, summary))
 }
 
 #[inline(always)]
@@ -273,7 +276,8 @@ fn follow_fragments<T: Tables>(
         destination: summary.key.destination,
         identification: summary.identification,
         protocol: summary.key.protocol,
-        reserved: [0; 3],
+        reserved: 0,
+        reserved_tail: [0; 2],
     };
     if matches!(summary.fragment, Fragment::First) {
         let row = FragmentRow {
@@ -301,11 +305,7 @@ fn follow_fragments<T: Tables>(
 
 /// Whether a packet is too large for its way, or has used up its time.
 #[inline(always)]
-fn unfit(
-    summary: &Summary,
-    segment_size: u32,
-    entry: &FlowEntry,
-) -> Option<(DropReason, ErrorKind)> {
+fn unfit(summary: &Summary, segment_size: u32, entry: &FlowEntry) -> Option<DropReason> {
     let forwarded = matches!(
         Action::from_number(entry.action),
         Some(Action::ToEndpoint | Action::ToDevice | Action::ToTunnel)
@@ -313,12 +313,9 @@ fn unfit(
     if !forwarded {
         None
     } else if summary.ttl <= 1 {
-        Some((DropReason::TtlExceeded, ErrorKind::TimeExceeded))
+        Some(DropReason::TtlExceeded)
     } else if entry.mtu != 0 && summary.largest_packet(segment_size) > u32::from(entry.mtu) {
-        Some((
-            DropReason::FragmentationNeeded,
-            ErrorKind::TooBig(entry.mtu),
-        ))
+        Some(DropReason::FragmentationNeeded)
     } else {
         None
     }
@@ -329,16 +326,24 @@ fn unfit(
 fn answer<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
-    arrival: &Arrival,
-    summary: &Summary,
+    workspace: &Workspace,
     reason: DropReason,
-    kind: ErrorKind,
 ) -> Verdict {
+    let Workspace {
+        decision,
+        arrival,
+        summary,
+        ..
+    } = workspace;
     let answers = tables.config(|config| &config.features) & features::ICMP_ERRORS != 0
         && matches!(arrival.hook, Hook::FromContainer)
         // RFC 1122, section 3.2.2: no errors about errors, nor about later fragments.
         && matches!(summary.class, PacketClass::Flow)
         && !matches!(summary.fragment, Fragment::Later);
+    let mtu = match reason {
+        DropReason::FragmentationNeeded => decision.entry.mtu,
+        _ => 0,
+    };
     let source = if summary.is_v4 {
         tables.config(|config| &config.node_ipv4)
     } else {
@@ -347,7 +352,7 @@ fn answer<P: PacketWrite, T: Tables>(
     if !answers || source.0 == Address::UNSPECIFIED.0 {
         return Verdict::Drop(reason);
     }
-    if tell(packet, summary, kind, &source) {
+    if tell(packet, summary, mtu, &source) {
         tables.count(Counter::IcmpErrorsSent);
         Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
     } else {
@@ -355,12 +360,13 @@ fn answer<P: PacketWrite, T: Tables>(
     }
 }
 
+/// Whether the packet could be turned into an ICMP error: "too big" for an MTU, "time exceeded" for
+/// 0. (A plain number, because half of an enum would reach the kernel's function undefined.)
 #[inline(never)]
-fn tell<P: PacketWrite>(
-    packet: &mut P,
-    summary: &Summary,
-    kind: ErrorKind,
-    source: &Address,
-) -> bool {
+fn tell<P: PacketWrite>(packet: &mut P, summary: &Summary, mtu: u16, source: &Address) -> bool {
+    let kind = match mtu {
+        0 => ErrorKind::TimeExceeded,
+        mtu => ErrorKind::TooBig(mtu),
+    };
     answer_with_error(packet, summary, kind, source).is_ok()
 }

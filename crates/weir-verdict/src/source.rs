@@ -29,7 +29,7 @@ pub fn check<T: Tables>(
                 decision.source_endpoint = row.id;
                 Ok(())
             }
-            _ => Err(Outcome::drop(DropReason::InvalidSourceIp)),
+            _ => Err(Outcome::Drop(DropReason::InvalidSourceIp)),
         };
     }
     let row = tables.ipcache(source);
@@ -47,7 +47,7 @@ pub fn check<T: Tables>(
                     || row_flags & flags::LOCAL_RANGE != 0
                     || (tunnelled && node != NodeIndex::NONE)
                 {
-                    Err(Outcome::drop(DropReason::InvalidIdentity))
+                    Err(Outcome::Drop(DropReason::InvalidIdentity))
                 } else {
                     Ok(())
                 }
@@ -56,7 +56,7 @@ pub fn check<T: Tables>(
         Hook::FromHost => {
             // The node's own stack must not bring back what pods sent: it would go in a circle.
             if tables.endpoint(source).is_some() {
-                return Err(Outcome::drop(DropReason::InvalidSourceIp));
+                return Err(Outcome::Drop(DropReason::InvalidSourceIp));
             }
             if decision.source_identity == Identity::HOST {
                 decision.source_endpoint = EndpointId::HOST;
@@ -69,7 +69,7 @@ pub fn check<T: Tables>(
                 decision.source_endpoint = EndpointId::HOST;
                 Ok(())
             } else {
-                Err(Outcome::PASS)
+                Err(Outcome::Pass)
             }
         }
     }
@@ -85,7 +85,7 @@ fn check_tunnel<T: Tables>(tables: &T, outer: &Address, node: NodeIndex) -> Resu
             let known = tables
                 .ipcache(outer)
                 .is_some_and(|row| row.identity == Identity::REMOTE_NODE);
-            Err(Outcome::drop(if known {
+            Err(Outcome::Drop(if known {
                 DropReason::InvalidIdentity
             } else {
                 DropReason::UnknownSender

@@ -24,14 +24,34 @@ pub enum Insert {
 pub const EXISTS: i32 = -17;
 
 /// The node's own routing table says how an address is reached.
+///
+/// Laid out so that each MAC address starts at a multiple of four: the kernel build copies it in
+/// wide words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
 pub struct Route {
-    pub egress: IfIndex,
+    /// All zero where the next hop's address is not resolved yet.
+    pub destination_mac: MacAddress,
     /// Largest IP packet, bytes; 0 where not known.
     pub mtu: u16,
     pub source_mac: MacAddress,
-    /// All zero where the next hop's address is not resolved yet.
-    pub destination_mac: MacAddress,
+    pub egress: IfIndex,
+}
+
+impl Route {
+    /// No route.
+    pub const NONE: Self = Self {
+        destination_mac: MacAddress([0; 6]),
+        mtu: 0,
+        source_mac: MacAddress([0; 6]),
+        egress: IfIndex::NONE,
+    };
+}
+
+/// The body of a loop that [`Tables::repeat`] runs.
+pub trait Repeat {
+    /// One turn; `true` ends the loop.
+    fn once(&mut self, turn: u32) -> bool;
 }
 
 /// The maps of the kernel, or something that answers like them.
@@ -44,6 +64,15 @@ pub trait Tables {
 
     /// The coarse clock.
     fn now(&self) -> Seconds;
+
+    /// Runs a loop: turns from 0, at most `times`.
+    fn repeat<R: Repeat>(&self, times: u32, body: &mut R) {
+        for turn in 0..times {
+            if body.once(turn) {
+                break;
+            }
+        }
+    }
 
     fn flow(&self, key: &FlowKey) -> Option<LiveFlow<'_>>;
     /// Errors are negative errnos.
@@ -62,9 +91,9 @@ pub trait Tables {
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentRow>;
     fn remember_fragment(&self, key: &FragmentKey, row: &FragmentRow);
 
-    /// Asks the node's routing table; errors are the codes of `bpf_fib_lookup` (positive) or
-    /// negative errnos.
-    fn route(&self, source: &Address, destination: &Address) -> Result<Route, i32>;
+    /// Asks the node's routing table. 0, or a code of `bpf_fib_lookup` (positive) or an errno
+    /// (negative) and `found` is as it was.
+    fn route(&self, source: &Address, destination: &Address, found: &mut Route) -> i32;
 
     fn count(&self, counter: Counter);
     /// Counts a packet under a drop reason's number, or under 0 as forwarded.

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where does a packet for this address go from here?
 
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Decision, Outcome, Workspace};
 use crate::run::Arrival;
 use crate::source::world;
 use crate::tables::Tables;
 use weir_abi::flow::Action;
 use weir_abi::observation::Hook;
 use weir_abi::{
-    Address, DatapathConfig, DropReason, EndpointId, Identity, IfIndex, MacAddress, NodeIndex,
-    ObservationPoint, endpoint, ipcache,
+    Address, DatapathConfig, DropReason, EndpointId, FlowKey, Identity, IfIndex, MacAddress,
+    NodeIndex, ObservationPoint, endpoint, ipcache,
 };
 
-/// The next step of a packet's way.
+/// The next step of a packet's way; laid out as [`crate::Route`] is, for the same reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
 pub struct Way {
-    pub action: Action,
-    pub egress: IfIndex,
+    pub destination_mac: MacAddress,
     /// Largest IP packet that fits, before encapsulation; 0: not limited.
     pub mtu: u16,
     pub source_mac: MacAddress,
-    pub destination_mac: MacAddress,
     pub node: NodeIndex,
+    pub egress: IfIndex,
+    pub action: Action,
     /// The address lies outside of the cluster.
     pub to_world: bool,
 }
@@ -45,16 +46,17 @@ impl Way {
     }
 }
 
-/// Finds the way to the destination of [`Decision::after`] into [`Decision::way`], and notes who is
-/// at its end. (A function of its own in the kernel, like the other steps of the slow path: each
-/// needs much of the 512 bytes of stack.)
+/// Second step of the slow path: finds the way to the destination of [`Decision::after`] into
+/// [`Decision::way`], and notes who is at its end.
 #[inline(never)]
-pub fn find<T: Tables>(tables: &T, arrival: &Arrival, decision: &mut Decision) -> Outcome {
-    let after = decision.after;
-    match towards(tables, arrival, &after.source, &after.destination, decision) {
+pub fn find<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+    let Workspace {
+        decision, arrival, ..
+    } = workspace;
+    match towards(tables, arrival, decision) {
         Ok(way) => {
             decision.way = way;
-            Outcome::FORWARD
+            Outcome::Forward
         }
         Err(outcome) => outcome,
     }
@@ -64,14 +66,17 @@ pub fn find<T: Tables>(tables: &T, arrival: &Arrival, decision: &mut Decision) -
 fn towards<T: Tables>(
     tables: &T,
     arrival: &Arrival,
-    source: &Address,
-    destination: &Address,
     decision: &mut Decision,
 ) -> Result<Way, Outcome> {
+    let FlowKey {
+        source,
+        destination,
+        ..
+    } = &decision.after;
     if destination.is_multicast() {
         return Err(match arrival.hook {
-            Hook::FromContainer => Outcome::drop(DropReason::MulticastHandled),
-            Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => Outcome::PASS,
+            Hook::FromContainer => Outcome::Drop(DropReason::MulticastHandled),
+            Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => Outcome::Pass,
         });
     }
     if matches!(arrival.hook, Hook::ToNetdev) {
@@ -88,7 +93,7 @@ fn towards<T: Tables>(
         decision.destination_endpoint = row.id;
         decision.observation = ObservationPoint::ToEndpoint;
         if row.flags & endpoint::flags::READY == 0 {
-            return Err(Outcome::drop(DropReason::EndpointNotReady));
+            return Err(Outcome::Drop(DropReason::EndpointNotReady));
         }
         return Ok(Way {
             action: Action::ToEndpoint,
@@ -107,13 +112,13 @@ fn towards<T: Tables>(
         return Ok(to_host(tables, arrival));
     }
     if row.is_some_and(|row| row.flags & ipcache::flags::LOCAL_RANGE != 0) {
-        return Err(Outcome::drop(DropReason::StaleOrUnroutable));
+        return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
     }
     if matches!(arrival.hook, Hook::FromNetdev) {
         // The node may be a router for others; what came by the tunnel was meant for this node.
         return Err(match arrival.tunnel_source {
-            Some(_) => Outcome::drop(DropReason::StaleOrUnroutable),
-            None => Outcome::PASS,
+            Some(_) => Outcome::Drop(DropReason::StaleOrUnroutable),
+            None => Outcome::Pass,
         });
     }
     let node = row.map_or(NodeIndex::NONE, |row| row.node);
@@ -122,19 +127,18 @@ fn towards<T: Tables>(
     }
     if matches!(arrival.hook, Hook::FromHost) {
         // Nothing of the cluster that this node knows: the node's routing sent it here in error.
-        return Err(Outcome::drop(DropReason::StaleOrUnroutable));
+        return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
     }
     if destination.is_link_local() {
-        return Err(Outcome::drop(DropReason::UnknownL3Target));
+        return Err(Outcome::Drop(DropReason::UnknownL3Target));
     }
     decision.observation = ObservationPoint::ToNetwork;
-    let route = match tables.route(source, destination) {
-        Ok(route) => route,
-        Err(code) => {
-            decision.extended = code;
-            return Err(Outcome::drop(DropReason::FibLookupFailed));
-        }
-    };
+    let code = tables.route(source, destination, &mut decision.route);
+    if code != 0 {
+        decision.extended = code;
+        return Err(Outcome::Drop(DropReason::FibLookupFailed));
+    }
+    let route = &decision.route;
     Ok(Way {
         action: Action::ToDevice,
         egress: route.egress,
@@ -174,18 +178,17 @@ fn through_tunnel<T: Tables>(
 ) -> Result<Way, Outcome> {
     decision.observation = ObservationPoint::ToOverlay;
     let Some(node) = tables.node(index) else {
-        return Err(Outcome::drop(DropReason::NoTunnelEndpoint));
+        return Err(Outcome::Drop(DropReason::NoTunnelEndpoint));
     };
     if node.remote.0 == Address::UNSPECIFIED.0 {
-        return Err(Outcome::drop(DropReason::NoTunnelEndpoint));
+        return Err(Outcome::Drop(DropReason::NoTunnelEndpoint));
     }
-    let route = match tables.route(&node.local, &node.remote) {
-        Ok(route) => route,
-        Err(code) => {
-            decision.extended = code;
-            return Err(Outcome::drop(DropReason::FibLookupFailed));
-        }
-    };
+    let code = tables.route(&node.local, &node.remote, &mut decision.route);
+    if code != 0 {
+        decision.extended = code;
+        return Err(Outcome::Drop(DropReason::FibLookupFailed));
+    }
+    let route = &decision.route;
     let overhead = if node.remote.is_v4() {
         DatapathConfig::TUNNEL_OVERHEAD_V4
     } else {

@@ -18,13 +18,30 @@ pub struct Inner {
     pub l4_offset: u32,
 }
 
+/// What the kernel's helpers answer to what cannot be.
+const MISSING: WriteError = WriteError(-22);
+
 impl Inner {
-    /// Reads the packet inside the ICMP error that `summary` describes. Nothing where it is cut off
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        key: Summary::EMPTY.key,
+        l3_offset: 0,
+        l4_offset: 0,
+    };
+
+    /// Reads the packet inside the ICMP error that `summary` describes. `false` where it is cut off
     /// before its ports, is of the other family, or is a later fragment.
     #[inline(always)]
-    pub fn parse<P: PacketRead>(packet: &P, summary: &Summary) -> Option<Self> {
+    pub fn parse_into<P: PacketRead>(&mut self, packet: &P, summary: &Summary) -> bool {
+        self.fill(packet, summary).is_some()
+    }
+
+    #[inline(always)]
+    fn fill<P: PacketRead>(&mut self, packet: &P, summary: &Summary) -> Option<()> {
         let l3_offset = summary.l4_offset.wrapping_add(8);
-        let (source, destination, protocol, l4_offset) = if summary.is_v4 {
+        let mut protocol;
+        let mut l4_offset;
+        if summary.is_v4 {
             let header = packet.load::<20>(l3_offset)?;
             let [
                 vihl,
@@ -36,7 +53,7 @@ impl Inner {
                 f0,
                 f1,
                 _,
-                protocol,
+                next,
                 _,
                 _,
                 s0,
@@ -52,19 +69,17 @@ impl Inner {
             if vihl >> 4 != 4 || length < 20 || f0 & 0x1f != 0 || f1 != 0 {
                 return None;
             }
-            (
-                Address::from_v4([s0, s1, s2, s3]),
-                Address::from_v4([d0, d1, d2, d3]),
-                Protocol(protocol),
-                l3_offset.wrapping_add(length),
-            )
+            self.key.source = Address::from_v4([s0, s1, s2, s3]);
+            self.key.destination = Address::from_v4([d0, d1, d2, d3]);
+            protocol = Protocol(next);
+            l4_offset = l3_offset.wrapping_add(length);
         } else {
             let [version, _, _, _, _, _, next, _] = packet.load::<8>(l3_offset)?;
             if version >> 4 != 6 {
                 return None;
             }
-            let mut protocol = Protocol(next);
-            let mut l4_offset = l3_offset.wrapping_add(40);
+            protocol = Protocol(next);
+            l4_offset = l3_offset.wrapping_add(40);
             // A first fragment: step over its fragment header.
             if next == 44 {
                 let [next, _, f0, f1, _, _, _, _] = packet.load::<8>(l4_offset)?;
@@ -74,10 +89,9 @@ impl Inner {
                 protocol = Protocol(next);
                 l4_offset = l4_offset.wrapping_add(8);
             }
-            let source = Address(packet.load::<16>(l3_offset.wrapping_add(8))?);
-            let destination = Address(packet.load::<16>(l3_offset.wrapping_add(24))?);
-            (source, destination, protocol, l4_offset)
-        };
+            self.key.source = Address(packet.load::<16>(l3_offset.wrapping_add(8))?);
+            self.key.destination = Address(packet.load::<16>(l3_offset.wrapping_add(24))?);
+        }
         let [a, b, c, d, e, f, _, _] = packet.load::<8>(l4_offset)?;
         let (source_port, destination_port) = match protocol {
             Protocol::TCP | Protocol::UDP | Protocol::SCTP => (Port([a, b]), Port([c, d])),
@@ -87,24 +101,19 @@ impl Inner {
             Protocol::ICMPV6 if !summary.is_v4 && a == 129 => (Port::NONE, Port([e, f])),
             _ => return None,
         };
-        let key = FlowKey {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            protocol,
-            zone: [0; 3],
-        };
-        Some(Self {
-            key,
-            l3_offset,
-            l4_offset,
-        })
+        self.key.source_port = source_port;
+        self.key.destination_port = destination_port;
+        self.key.protocol = protocol;
+        self.key.zone = [0; 2];
+        self.key.reserved = 0;
+        self.l3_offset = l3_offset;
+        self.l4_offset = l4_offset;
+        Some(())
     }
 }
 
 /// Rewrites an ICMP error that travels in the direction of `before` (the reverse of the packet
-/// inside) as that direction's packets are rewritten: from `before` to `after`.
+/// inside) as that direction's packets are rewritten: from `before` to `after`. Whether it worked.
 ///
 /// The sender of the error keeps its address unless it is the flow's own far end; the packet inside
 /// becomes what the receiver once sent.
@@ -115,12 +124,32 @@ pub fn translate_error<P: PacketWrite>(
     inner: &Inner,
     before: &FlowKey,
     after: &FlowKey,
-) -> Result<(), WriteError> {
-    const MISSING: WriteError = WriteError(-22);
-    let is_v4 = summary.is_v4;
-    let checksum_offset = summary.l4_offset.wrapping_add(2);
+) -> bool {
+    translate_inside(packet, summary, inner, before, after)
+        && translate_outside(packet, summary, before, after)
+}
 
-    // The packet inside: its source is our receiver, its destination the far end.
+/// The packet inside: its source is our receiver, its destination the far end.
+#[inline(never)]
+fn translate_inside<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    inner: &Inner,
+    before: &FlowKey,
+    after: &FlowKey,
+) -> bool {
+    store_inside(packet, summary, inner, before, after).is_ok()
+}
+
+#[inline(always)]
+fn store_inside<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    inner: &Inner,
+    before: &FlowKey,
+    after: &FlowKey,
+) -> Result<(), WriteError> {
+    let is_v4 = summary.is_v4;
     let addresses = address_delta(
         [&before.destination, &before.source],
         [&after.destination, &after.source],
@@ -168,20 +197,40 @@ pub fn translate_error<P: PacketWrite>(
         packet.store(inner.l4_offset.wrapping_add(field), &new)?;
         change = change.remove(old).add(new);
     }
-    packet.update_transport_checksum(checksum_offset, change.folded(), false, false)?;
+    let checksum_offset = summary.l4_offset.wrapping_add(2);
+    packet.update_transport_checksum(checksum_offset, change.folded(), false, false)
+}
 
-    // The error's own header.
+/// The error's own header.
+#[inline(never)]
+fn translate_outside<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    before: &FlowKey,
+    after: &FlowKey,
+) -> bool {
+    store_outside(packet, summary, before, after).is_ok()
+}
+
+#[inline(always)]
+fn store_outside<P: PacketWrite>(
+    packet: &mut P,
+    summary: &Summary,
+    before: &FlowKey,
+    after: &FlowKey,
+) -> Result<(), WriteError> {
+    let is_v4 = summary.is_v4;
     let new_source = if summary.key.source.0 == before.source.0 {
-        after.source
+        &after.source
     } else {
-        summary.key.source
+        &summary.key.source
     };
-    let outer = address_delta(
+    let delta = address_delta(
         [&summary.key.source, &summary.key.destination],
-        [&new_source, &after.destination],
+        [new_source, &after.destination],
     );
     let at = summary.l3_offset.wrapping_add(address_offset(is_v4));
-    store_address(packet, at, &new_source)?;
+    store_address(packet, at, new_source)?;
     store_address(
         packet,
         at.wrapping_add(address_length(is_v4)),
@@ -190,9 +239,10 @@ pub fn translate_error<P: PacketWrite>(
     if is_v4 {
         let at = summary.l3_offset.wrapping_add(10);
         let old = packet.load::<2>(at).ok_or(MISSING)?;
-        packet.store(at, &updated(old, outer))
+        packet.store(at, &updated(old, delta))
     } else {
-        packet.update_transport_checksum(checksum_offset, outer, true, false)
+        let checksum_offset = summary.l4_offset.wrapping_add(2);
+        packet.update_transport_checksum(checksum_offset, delta, true, false)
     }
 }
 
