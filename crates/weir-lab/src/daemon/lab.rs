@@ -150,7 +150,8 @@ impl Lab {
         for node in nodes.values() {
             store.upsert(node.object()?);
         }
-        publisher.publish(&mut store)?;
+        // An agent can give a pod its link once it knows its own node.
+        let nodes_known = publisher.publish(&mut store)?;
         let lab = Arc::new(Self {
             place: place.clone(),
             topology,
@@ -175,7 +176,7 @@ impl Lab {
             }
             let deadline = Instant::now() + AGENT_LIMIT;
             for node in lab.nodes.values() {
-                node.wait_realized(0, deadline, say)?;
+                node.wait_realized(nodes_known, deadline, say)?;
             }
             say(Response::Progress("agents are running".to_owned()))?;
         }

@@ -236,11 +236,12 @@ impl Node {
             }
             if Instant::now() >= deadline {
                 let name = &self.own.name;
+                let words = self.last_words();
                 match realized {
                     Some(realized) => bail!(
-                        "the agent of {name} has realized revision {realized} of {revision} only"
+                        "the agent of {name} has realized revision {realized} of {revision} only; its last words:\n{words}"
                     ),
-                    None => bail!("the agent of {name} does not answer"),
+                    None => bail!("the agent of {name} does not answer; its last words:\n{words}"),
                 }
             }
             if Instant::now() >= next_word {
