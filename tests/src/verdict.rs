@@ -15,8 +15,9 @@ use weir_abi::{
 };
 use weir_packet::memory::MemoryPacket;
 use weir_packet::{PacketRead as _, Room};
+use weir_verdict::decision::Workspace;
 use weir_verdict::memory::MemoryTables;
-use weir_verdict::{Decision, Redirect, Route, Verdict, run};
+use weir_verdict::{Redirect, Route, Verdict, run};
 
 use crate::seeds;
 
@@ -48,9 +49,7 @@ pub fn check(frame: &[u8]) {
 
 fn send(tables: &MemoryTables, hook: Hook, link: IfIndex, frame: &[u8]) {
     let mut packet = MemoryPacket::new(frame.to_vec());
-    let mut decision = Decision::default();
-    let mut seen = None;
-    let verdict = run(&mut packet, tables, hook, link, &mut decision, &mut seen);
+    let verdict = run(&mut packet, tables, hook, link, &mut Workspace::default());
     match verdict {
         // The kernel reads an untouched packet.
         Verdict::Pass => assert_eq!(packet.bytes(), frame, "a packet that passes was changed"),
@@ -259,14 +258,12 @@ mod tests {
             .filter(|frame| {
                 let tables = tables(true);
                 let mut packet = MemoryPacket::new(frame.clone());
-                let mut decision = Decision::default();
                 let verdict = run(
                     &mut packet,
                     &tables,
                     Hook::FromContainer,
                     POD_LINK,
-                    &mut decision,
-                    &mut None,
+                    &mut Workspace::default(),
                 );
                 matches!(verdict, Verdict::Redirect(_))
             })
