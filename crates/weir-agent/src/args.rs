@@ -36,6 +36,9 @@ pub struct Args {
     /// Where metrics and health are served by TCP; `none` for nowhere.
     #[arg(long, default_value = "127.0.0.1:9962", value_parser = metrics_address)]
     pub metrics_address: MetricsAddress,
+    /// Another eBPF object than the one inside this program.
+    #[arg(long, hide = true)]
+    pub bpf_object: Option<PathBuf>,
     /// Form of the log lines on stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -203,10 +203,15 @@ impl Core {
         tracing::debug!(revision, changes = count, "objects read");
         let healthy = problems.is_empty();
         let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let unused = skipped.iter().map(|(kind, count)| format!("{count} {kind} not used"));
+        let unused = skipped
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind} not used"));
         let fine = std::iter::once(format!("revision {revision}")).chain(unused);
-        let message =
-            if healthy { fine.collect::<Vec<_>>().join(", ") } else { shown.join("; ") };
+        let message = if healthy {
+            fine.collect::<Vec<_>>().join(", ")
+        } else {
+            shown.join("; ")
+        };
         self.shared.ran(
             "source-sync",
             if healthy {

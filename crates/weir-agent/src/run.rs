@@ -42,6 +42,15 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let store = Store::open(&args.state)?;
     let netlink = Netlink::open()?;
     let watch = Watch::open()?;
+    let mut loader = Loader::new(PinRoot::new(&args.pins)).with_sizes(sizes);
+    if let Some(path) = &args.bpf_object {
+        let object = fs::read(path).map_err(|source| AgentError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        loader = loader.with_object(object);
+    }
     let shared = Arc::new(Shared::new(node, config));
     let (inputs, received) = channel();
     let mut helpers = Helpers::new(&shared);
@@ -54,7 +63,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         shared: Arc::clone(&shared),
         store,
         netlink,
-        loader: Loader::new(PinRoot::new(&args.pins)).with_sizes(sizes),
+        loader,
         on_loaded: helpers.on_loaded(),
     };
     let mut core = Core::restore(parts)?;

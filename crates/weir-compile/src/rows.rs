@@ -7,6 +7,8 @@ use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::node::NodeRow;
 use weir_abi::{Address, EndpointRow, NodeIndex};
 
+use crate::Operation;
+
 /// The content of every map that the agent writes and the programs only read.
 ///
 /// Desired and realized rows have the same type, so that they can always be compared.
@@ -37,5 +39,20 @@ impl Rows {
     /// Whether there are no rows at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Does to these rows what an operation does to the kernel's.
+    pub fn apply(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::UpsertNode(key, row) => drop(self.nodes.insert(key, row)),
+            Operation::UpsertEndpoint(key, row) => drop(self.endpoints.insert(key, row)),
+            Operation::UpsertIpcache(key, row) => drop(self.ipcache.insert(key, row)),
+            Operation::UpsertMasqueradeExempt(key) => drop(self.masquerade_exempt.insert(key)),
+            Operation::DeleteIpcache(key) => drop(self.ipcache.remove(&key)),
+            Operation::DeleteEndpoint(key) => drop(self.endpoints.remove(&key)),
+            Operation::DeleteMasqueradeExempt(key) => drop(self.masquerade_exempt.remove(&key)),
+            Operation::DeleteNode(key) => drop(self.nodes.remove(&key)),
+            Operation::Bump(_) => {}
+        }
     }
 }

@@ -283,7 +283,10 @@ impl Core {
                 (None, _) => Err(EndpointError::Unknown(id.to_string())),
                 (Some(endpoint), Err(message)) if !(endpoint.realized && endpoint.connected) => {
                     let pod = endpoint.pod.to_string();
-                    Err(EndpointError::Rows { pod, message: message.clone() })
+                    Err(EndpointError::Rows {
+                        pod,
+                        message: message.clone(),
+                    })
                 }
                 (Some(endpoint), _) => Ok(super::requests::created(endpoint)),
             };

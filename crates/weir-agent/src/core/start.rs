@@ -236,9 +236,15 @@ impl Core {
             }
             Err(error) => {
                 let message = chain(&error);
-                // Verification errors begin with the words that people grep for.
+                // Verification errors begin with the words that people grep for. The verifier's own
+                // lines are for the log alone.
                 tracing::error!("{message}");
-                self.shared.report("datapath", false, message);
+                let first = message
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches(':');
+                self.shared.report("datapath", false, first);
                 self.load_again = Some(Instant::now() + LOAD_AGAIN);
             }
         }

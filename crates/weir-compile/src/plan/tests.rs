@@ -56,26 +56,12 @@ fn rows() -> impl Strategy<Value = Rows> {
         })
 }
 
-fn apply(rows: &mut Rows, operation: Operation) {
-    match operation {
-        Operation::UpsertNode(key, row) => drop(rows.nodes.insert(key, row)),
-        Operation::UpsertEndpoint(key, row) => drop(rows.endpoints.insert(key, row)),
-        Operation::UpsertIpcache(key, row) => drop(rows.ipcache.insert(key, row)),
-        Operation::UpsertMasqueradeExempt(key) => drop(rows.masquerade_exempt.insert(key)),
-        Operation::DeleteIpcache(key) => assert!(rows.ipcache.remove(&key).is_some()),
-        Operation::DeleteEndpoint(key) => assert!(rows.endpoints.remove(&key).is_some()),
-        Operation::DeleteMasqueradeExempt(key) => assert!(rows.masquerade_exempt.remove(&key)),
-        Operation::DeleteNode(key) => assert!(rows.nodes.remove(&key).is_some()),
-        Operation::Bump(_) => {}
-    }
-}
-
 proptest! {
     #[test]
     fn a_plan_leads_to_the_desired_rows(realized in rows(), desired in rows()) {
         let mut state = realized.clone();
         for operation in plan(&realized, &desired).operations {
-            apply(&mut state, operation);
+            state.apply(&operation);
         }
         prop_assert_eq!(&state, &desired);
         prop_assert!(plan(&state, &desired).is_empty());
@@ -85,7 +71,7 @@ proptest! {
     fn no_row_ever_points_to_a_node_that_is_not_there(realized in rows(), desired in rows()) {
         let mut state = realized.clone();
         for operation in plan(&realized, &desired).operations {
-            apply(&mut state, operation);
+            state.apply(&operation);
             for row in state.ipcache.values() {
                 prop_assert!(row.node == NodeIndex::NONE || state.nodes.contains_key(&row.node));
             }
@@ -129,7 +115,7 @@ proptest! {
     fn without_deletes_nothing_is_taken_away(realized in rows(), desired in rows()) {
         let mut state = realized.clone();
         for operation in plan(&realized, &desired).without_deletes().operations {
-            apply(&mut state, operation);
+            state.apply(&operation);
         }
         prop_assert!(realized.endpoints.keys().all(|key| state.endpoints.contains_key(key)));
         prop_assert!(realized.ipcache.keys().all(|key| state.ipcache.contains_key(key)));
