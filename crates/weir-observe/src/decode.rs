@@ -198,11 +198,7 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
         } else {
             packet.protocol()
         },
-        flags: if has_key && record.key.protocol == Protocol::TCP {
-            tcp_flags(record.tcp_flags)
-        } else {
-            described(record, &packet).flags()
-        },
+        flags: flags_of(record, &packet),
         reply: record.flags & flags::REPLY != 0,
         direction: known(match record.flags & (flags::INGRESS | flags::EGRESS) {
             flags::INGRESS => Some("ingress"),
@@ -244,6 +240,25 @@ fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names
         event.hint = Some(
             "the programs are newer than the agent that read this: see `weir version`".to_owned(),
         );
+    }
+}
+
+fn flags_of(record: &EventRecord, packet: &Packet) -> String {
+    if record.flags & flags::HAS_KEY == 0 {
+        return packet.flags();
+    }
+    if record.key.protocol == Protocol::TCP {
+        return tcp_flags(record.tcp_flags);
+    }
+    let described = described(record, packet);
+    // What was captured may be the answer to the packet: its flags would be another packet's.
+    let same = described
+        .ip()
+        .is_some_and(|ip| ip.protocol == record.key.protocol);
+    if same {
+        described.flags()
+    } else {
+        String::new()
     }
 }
 

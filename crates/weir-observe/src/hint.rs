@@ -4,7 +4,7 @@
 //! A hint names the address, pod or route that the reader would have to look up, and gives the
 //! command with its arguments filled in.
 
-use crate::packet::{Network, Packet};
+use crate::packet::{Network, Packet, Transport};
 use std::fmt::Write as _;
 use weir_abi::DropReason;
 use weir_api::event::{PacketEvent, Peer};
@@ -49,8 +49,9 @@ fn specific(
             )
         }
         DropReason::FragmentationNeeded => format!(
-            "the packet of {} bytes is larger than the path's MTU towards {}: the sender was told by ICMP; check that ICMP is not filtered there, and compare `mtu` on pod and underlay",
-            event.length, destination?
+            "{} the way to {}: the sender was told by ICMP; check that ICMP is not filtered there, and compare `mtu` on pod and underlay",
+            too_large(event, packet),
+            destination?
         ),
         DropReason::CtUnknownL4 => format!(
             "{} is not tracked: use TCP, UDP, SCTP, ICMP or ICMPv6 between pods",
@@ -190,6 +191,16 @@ pub const fn errno_name(number: i32) -> Option<&'static str> {
         -95 => Some("EOPNOTSUPP"),
         -105 => Some("ENOBUFS"),
         _ => None,
+    }
+}
+
+/// The capture may be the packet or the answer that was made of it, which says what would fit.
+fn too_large(event: &PacketEvent, packet: &Packet) -> String {
+    match packet.transport {
+        Some(Transport::Icmp { mtu: Some(mtu), .. }) => {
+            format!("the packet is larger than the {mtu} bytes that fit")
+        }
+        _ => format!("the packet of {} bytes does not fit", event.length),
     }
 }
 

@@ -333,6 +333,40 @@ mod events {
     }
 
     #[test]
+    fn the_answer_to_a_packet_is_not_taken_for_the_packet() {
+        let mut frame = Vec::new();
+        let told = etherparse::Icmpv4Type::DestinationUnreachable(
+            etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1450 },
+        );
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([172, 18, 0, 2], [10, 8, 5, 9], 64)
+            .icmpv4(told)
+            .write(&mut frame, &[0; 28])
+            .unwrap();
+        let large = with_key(
+            record(kind::DROP, DropReason::FragmentationNeeded.number(), &frame),
+            Protocol::UDP,
+            ("10.8.5.9", 5353),
+            ("192.0.2.7", 53),
+        );
+        let style = Style {
+            verbose: true,
+            ..Style::default()
+        };
+        let lines = format(&event(&large), style);
+        assert!(lines[0].ends_with(" udp"), "{}", lines[0]);
+        assert_eq!(
+            lines[4],
+            "   icmp DestinationUnreachable(FragmentationNeeded) mtu 1450"
+        );
+        assert!(
+            lines[5].contains("larger than the 1450 bytes that fit the way to 192.0.2.7"),
+            "{}",
+            lines[5]
+        );
+    }
+
+    #[test]
     fn a_tunnel_packet_shows_both_ends_of_the_tunnel() {
         let mut inner = Vec::new();
         PacketBuilder::ethernet2([4; 6], [6; 6])

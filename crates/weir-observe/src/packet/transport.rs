@@ -36,6 +36,8 @@ pub enum Transport {
         echo: Option<(u16, u16)>,
         /// Who is asked for, in neighbour discovery.
         target: Option<Ipv6Addr>,
+        /// The largest packet that fits, where the message says so.
+        mtu: Option<u32>,
     },
 }
 
@@ -108,6 +110,11 @@ impl Transport {
             } else {
                 None
             },
+            mtu: match (version6, kind, code) {
+                (false, 3, 4) => number16(bytes, 6).map(u32::from),
+                (true, 2, _) => number32(bytes, 4),
+                _ => None,
+            },
         })
     }
 
@@ -159,12 +166,20 @@ impl fmt::Display for Transport {
                 destination_port,
                 chunk: _,
             } => write!(f, "sctp {source_port} -> {destination_port} {flags}"),
-            Self::Icmp { protocol, echo, .. } => {
+            Self::Icmp {
+                protocol,
+                echo,
+                mtu,
+                ..
+            } => {
                 write!(f, "{} {flags}", protocol.to_string().to_lowercase())?;
-                match echo {
-                    Some((id, sequence)) => write!(f, " id {id} seq {sequence}"),
-                    None => Ok(()),
+                if let Some((id, sequence)) = echo {
+                    write!(f, " id {id} seq {sequence}")?;
                 }
+                if let Some(mtu) = mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                Ok(())
             }
         }
     }
