@@ -109,14 +109,17 @@ impl Demo {
         output::data(format_args!("$ weir lab node --name {} {rest}", self.lab));
         let mut command = self.weir(&["lab", "node", "--name", &self.lab])?;
         let flows = stdout_of(command.args(rest.split(' ')))?;
-        let web: Vec<&str> = flows
+        // Both directions of the connection to the other node, the opening one first.
+        let mut web: Vec<&str> = flows
             .lines()
-            .filter(|line| line.contains(":80 "))
-            .take(4)
+            .filter(|line| {
+                line.contains("(shop/web-2)") && line.starts_with("TCP") && !line.contains("[fd00")
+            })
             .collect();
         if web.is_empty() {
-            bail!("no flow to port 80 is in the table of n1, though the probes were answered");
+            bail!("no flow to shop/web-2 is in the table of n1, though the probe was answered");
         }
+        web.sort_by_key(|line| line.contains("Reply"));
         web.iter().for_each(output::data);
         output::data("");
         Ok(())
