@@ -118,8 +118,9 @@ fn ct_line(flow: &Flow, numeric: bool) -> String {
     if !flow.current {
         flags.push("Outdated".to_owned());
     }
+    let flags: String = flags.into_iter().map(|flag| flag + " ").collect();
     let mut line = format!(
-        "{} {} {}{} -> {}{} {} Packets={} Bytes={} FlagsSeen={:#04x} Flags=[ {} ] SourceSecurityID={} Action={} Created={}sec ago",
+        "{} {} {}{} -> {}{} {} Packets={} Bytes={} FlagsSeen={:#04x} Flags=[ {}] SourceSecurityID={} Action={} Created={}sec ago",
         flow.protocol,
         flow.direction,
         socket(&flow.source, flow.source_port),
@@ -130,7 +131,7 @@ fn ct_line(flow: &Flow, numeric: bool) -> String {
         flow.packets,
         flow.bytes,
         flow.tcp_flags_seen,
-        flags.join(" "),
+        flags,
         flow.source_identity,
         flow.action,
         flow.created_ago,
