@@ -8,7 +8,7 @@
 use crate::hex;
 use crate::hint::hint;
 use crate::names::{Names, best};
-use crate::packet::{Packet, tcp_flags};
+use crate::packet::{Inner, Packet, tcp_flags};
 use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, signal};
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, EndpointId, ObservationPoint, Port, Protocol, TraceReason};
@@ -250,28 +250,23 @@ fn flags_of(record: &EventRecord, packet: &Packet) -> String {
     if record.key.protocol == Protocol::TCP {
         return tcp_flags(record.tcp_flags);
     }
-    let described = described(record, packet);
     // What was captured may be the answer to the packet: its flags would be another packet's.
-    let same = described
-        .ip()
-        .is_some_and(|ip| ip.protocol == record.key.protocol);
-    if same {
-        described.flags()
-    } else {
-        String::new()
-    }
+    described(record, packet).map_or_else(String::new, |packet| packet.flags())
 }
 
-/// The packet that the tuple is about: the one inside the tunnel, or the captured one itself.
-fn described(record: &EventRecord, packet: &Packet) -> Packet {
-    let is_outer = packet.ip().is_some_and(|ip| {
-        Address::from(ip.source) == record.key.source
-            && Address::from(ip.destination) == record.key.destination
-    });
-    match packet.inner {
-        Some(inner) if !is_outer && record.flags & flags::HAS_KEY != 0 => inner.packet(),
-        _ => *packet,
-    }
+/// The packet that the tuple is about: the captured one itself or the one inside the tunnel.
+fn described(record: &EventRecord, packet: &Packet) -> Option<Packet> {
+    let is_it = |packet: &Packet| {
+        packet.ip().is_some_and(|ip| {
+            Address::from(ip.source) == record.key.source
+                && Address::from(ip.destination) == record.key.destination
+                && ip.protocol == record.key.protocol
+        })
+    };
+    [Some(*packet), packet.inner.map(Inner::packet)]
+        .into_iter()
+        .flatten()
+        .find(is_it)
 }
 
 fn sender(record: &EventRecord, names: &impl Names) -> EndpointId {

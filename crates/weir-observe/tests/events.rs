@@ -355,6 +355,15 @@ mod events {
         };
         let lines = format(&event(&large), style);
         assert!(lines[0].ends_with(" udp"), "{}", lines[0]);
+        let echo = EventRecord {
+            key: FlowKey {
+                protocol: Protocol::ICMP,
+                ..large.key
+            },
+            ..large
+        };
+        let first = format(&event(&echo), style).remove(0);
+        assert!(first.ends_with(" icmp"), "{first}");
         assert_eq!(
             lines[4],
             "   icmp DestinationUnreachable(FragmentationNeeded) mtu 1450"
