@@ -11,7 +11,7 @@ use crate::process::{cargo, display, root_command, run_step};
 use crate::{output, workspace};
 
 /// The example of `weir-tests` that loads the object and runs packets through it. It prints a line of JSON for each
-/// case: program, case, family, ns.
+/// case: program, case, family, ns, measured.
 const EXAMPLE: &str = "packet_cost";
 
 /// Nanoseconds that a packet of an established flow, and the first one of a new flow, may cost.
@@ -67,7 +67,12 @@ fn figure(line: &str) -> Option<Figure> {
         value: line["ns"].as_f64()?,
         unit: "ns",
         target: target(line["program"].as_str()?, case),
-        note: String::new(),
+        note: match line["measured"].as_f64() {
+            Some(measured) if measured > line["ns"].as_f64()? => {
+                format!("({measured:.0} with what a run by itself costs)")
+            }
+            _ => String::new(),
+        },
     })
 }
 
