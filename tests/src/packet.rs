@@ -19,7 +19,8 @@ pub fn check(frame: &[u8]) {
 
     within(&summary, &packet);
     like_etherparse(frame, &summary);
-    let _ = Inner::EMPTY.parse_into(&packet, &summary);
+    let mut inner = Inner::EMPTY;
+    let _ = inner.parse_into(&packet, &summary);
     let _ = tunnel::parse(&packet, &summary);
     let _ = answer_solicitation(&mut packet.clone(), &summary);
     for kind in [ErrorKind::TooBig(1280), ErrorKind::TimeExceeded] {
