@@ -98,6 +98,10 @@ impl From<EndpointError> for Refusal {
 /// JSON, or a refusal as JSON.
 pub(crate) type Answer<T> = Result<axum::Json<T>, Refusal>;
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "so that handlers that cannot fail look like the others"
+)]
 fn ok<T: Serialize>(value: T) -> Answer<T> {
     Ok(axum::Json(value))
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(maps: &Arc<Maps>, shared: &Shared, wake: &Receiver<Wake>) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(Wake::Asked) if !collector.may_run_early(last.elapsed()) => continue,
             Ok(Wake::Asked) => {
-                tracing::info!("the programs ask for a collection of the flow table")
+                tracing::info!("the programs ask for a collection of the flow table");
             }
             Err(RecvTimeoutError::Timeout) => {}
         }

@@ -38,14 +38,14 @@ use crate::shared::Shared;
 use crate::store::Store;
 
 pub(crate) use network::watch;
-pub(crate) use start::Parts;
+pub(crate) use start::{OnLoaded, Parts};
 
 /// How often everything is read back and compared.
 const TICK: Duration = Duration::from_secs(5);
 /// How long requests wait for the first look at the source.
 const SYNC_PATIENCE: Duration = Duration::from_secs(20);
 /// How long after a failed load the next one is tried.
-const LOAD_AGAIN: Duration = Duration::from_secs(60);
+const LOAD_AGAIN: Duration = Duration::from_mins(1);
 
 /// The answer to a request.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
@@ -88,7 +88,7 @@ pub(crate) struct Core {
     /// When a failed load is tried again.
     load_again: Option<Instant>,
     /// Told once, when the datapath is there for the first time.
-    on_loaded: Option<start::OnLoaded>,
+    on_loaded: Option<OnLoaded>,
 
     world: Arc<World>,
     synced: bool,

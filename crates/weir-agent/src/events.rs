@@ -173,12 +173,11 @@ fn take(
         return;
     }
     let fallback;
-    let names = match names {
-        Some(names) => names,
-        None => {
-            fallback = SnapshotNames::new(shared);
-            &fallback
-        }
+    let names = if let Some(names) = names {
+        names
+    } else {
+        fallback = SnapshotNames::new(shared);
+        &fallback
     };
     match decoder.decode(record, names) {
         Some(Decoded::Event(event)) => shared.events.send(&event),

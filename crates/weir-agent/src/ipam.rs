@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use weir_model::{PodCidr, PodRef};
 
 /// How long an address is not given out again, where there are others.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 
 /// Why a pod gets no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

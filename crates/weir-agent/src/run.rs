@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use weir_cluster::Watcher;
-use weir_datapath::{Loader, Maps, PinRoot};
+use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
 use weir_net::{Netlink, Watch};
 
 use crate::api::{self, Api};
-use crate::args::Args;
-use crate::core::{Core, Input, Parts};
+use crate::args::{Args, MetricsAddress};
+use crate::core::{Core, Input, OnLoaded, Parts};
 use crate::error::{AgentError, chain};
 use crate::shared::Shared;
 use crate::store::Store;
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let config = args.effective_config()?;
     telemetry::start(args.log_format, config.log_level);
     let node = node_name(args.node_name.as_deref())?;
-    let objects = args.objects.clone().ok_or(AgentError::NoSource)?;
+    let objects = args.objects.ok_or(AgentError::NoSource)?;
     let sizes = config.sizes()?;
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "agent starts");
 
@@ -56,8 +56,8 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let mut helpers = Helpers::new(&shared);
 
     let on_source = inputs.clone();
-    let watcher = Watcher::start(objects, move |look| {
-        drop(on_source.send(Input::Source(look)))
+    let watcher = Watcher::start(&objects, move |look| {
+        let _ = on_source.send(Input::Source(look));
     })?;
     let parts = Parts {
         shared: Arc::clone(&shared),
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         loader,
         on_loaded: helpers.on_loaded(),
     };
-    let mut core = Core::restore(parts)?;
+    let mut core = Core::restore(parts);
     helpers.watch_network(watch, inputs.clone())?;
     let reconcile = spawn("reconcile", move || {
         core.start(&received);
@@ -77,7 +77,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         shared: Arc::clone(&shared),
         inputs: inputs.clone(),
     };
-    let served = serve(&args, api);
+    let served = serve(&args.socket, args.metrics_address, api);
 
     tracing::info!("agent stops; links and maps stay in place");
     let _ = inputs.send(Input::Stop);
@@ -156,7 +156,7 @@ impl Helpers {
     }
 
     /// Reading events and collecting flows start with the maps.
-    fn on_loaded(&mut self) -> Box<dyn FnOnce(&Arc<Maps>) + Send> {
+    fn on_loaded(&mut self) -> OnLoaded {
         let (shared, stop) = (Arc::clone(&self.shared), Arc::clone(&self.stop));
         let (collect, woken) = (self.collect.clone(), self.woken.take());
         Box::new(move |maps| {
@@ -196,7 +196,7 @@ impl Helpers {
 }
 
 /// Serves until a signal comes.
-fn serve(args: &Args, api: Api) -> Result<(), AgentError> {
+fn serve(socket: &Path, metrics: MetricsAddress, api: Api) -> Result<(), AgentError> {
     let start = |source| AgentError::Start {
         what: "the API server",
         source,
@@ -208,11 +208,10 @@ fn serve(args: &Args, api: Api) -> Result<(), AgentError> {
         .build()
         .map_err(start)?;
     let served = runtime.block_on(async {
-        let listener = listen(&args.socket)?;
+        let listener = listen(socket)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-        let public = args.metrics_address.0;
-        let metrics = tokio::spawn(serve_metrics(public, api.clone()));
+        let metrics = tokio::spawn(serve_metrics(metrics.0, api.clone()));
         let served = axum::serve(listener, api::router(api)).into_future();
         let result = tokio::select! {
             result = served => result.map_err(start),

@@ -154,6 +154,13 @@ impl Shared {
         self.events.agent("row-repaired", what);
     }
 
+    /// The same for each of several things.
+    pub(crate) fn all_repaired(&self, found: &[String]) {
+        for what in found {
+            self.repaired(what);
+        }
+    }
+
     pub(crate) fn collected(&self, result: Option<Collected>, seconds: f64) {
         let mut all = lock(&self.collections);
         all.runs += 1;

@@ -157,10 +157,9 @@ impl Client {
         stream.set_write_timeout(Some(self.timeout)).map_err(io)?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n");
         if let Some(body) = body {
-            head += &format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n",
-                body.len()
-            );
+            head.push_str("Content-Type: application/json\r\nContent-Length: ");
+            head.push_str(&body.len().to_string());
+            head.push_str("\r\n");
         }
         head += "\r\n";
         (&stream).write_all(head.as_bytes()).map_err(io)?;

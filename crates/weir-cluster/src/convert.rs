@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From raw values over Kubernetes' types to the model's proven ones.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(crate) struct FieldProblem {
     pub(crate) message: String,
 }
 
-fn wrong(field: impl Into<String>, message: impl ToString) -> FieldProblem {
+fn wrong(field: impl Into<String>, message: impl Display) -> FieldProblem {
     FieldProblem {
         field: field.into(),
         message: message.to_string(),
@@ -70,7 +71,7 @@ pub(crate) fn convert(raw: Value) -> Result<Converted, FieldProblem> {
     let (version, kind) = (text("apiVersion"), text("kind"));
     match (version.as_str(), kind.as_str()) {
         ("v1", "Node") => node(typed(raw)?).map(Converted::Object),
-        ("v1", "Namespace") => namespace(typed(raw)?).map(Converted::Object),
+        ("v1", "Namespace") => namespace(&typed(raw)?).map(Converted::Object),
         ("v1", "Pod") => pod(typed(raw)?),
         ("", _) => Err(wrong("apiVersion", "missing")),
         (_, "") => Err(wrong("kind", "missing")),
@@ -155,7 +156,7 @@ fn node(node: core::Node) -> Result<Object, FieldProblem> {
     })))
 }
 
-fn namespace(namespace: core::Namespace) -> Result<Object, FieldProblem> {
+fn namespace(namespace: &core::Namespace) -> Result<Object, FieldProblem> {
     let name =
         Namespace::new(name(&namespace.metadata)).map_err(|error| wrong("metadata.name", error))?;
     Ok(Object::Namespace(name, labels(&namespace.metadata)?))

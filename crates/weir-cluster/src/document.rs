@@ -101,15 +101,16 @@ fn flatten_to(value: Value, line: usize, depth: usize, found: &mut Vec<Raw>) {
     }
     for mut item in items {
         // Items of a typed list (PodList) leave kind and version out.
-        if let (Value::Object(fields), false) = (&mut item, item_kind.is_empty()) {
-            if !fields.contains_key("kind") {
-                fields.insert("kind".to_owned(), item_kind.into());
-                fields.extend(
-                    version
-                        .clone()
-                        .map(|version| ("apiVersion".to_owned(), version)),
-                );
-            }
+        if let Value::Object(fields) = &mut item
+            && !item_kind.is_empty()
+            && !fields.contains_key("kind")
+        {
+            fields.insert("kind".to_owned(), item_kind.into());
+            fields.extend(
+                version
+                    .clone()
+                    .map(|version| ("apiVersion".to_owned(), version)),
+            );
         }
         flatten_to(item, line, depth - 1, found);
     }

@@ -6,7 +6,7 @@
 //! changes, because it is written last.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,12 +42,12 @@ impl Watcher {
     /// Calls `tell` with the first look and every one that found something new, on a thread of its
     /// own. Errors are told once for each time that they change.
     pub fn start(
-        path: PathBuf,
+        path: &Path,
         mut tell: impl FnMut(Result<Batch, SourceError>) + Send + 'static,
     ) -> Result<Self, SourceError> {
         let (wake, woken) = channel();
         // A folder that is not there yet is found by the poll.
-        let notify = match notifier(&path, wake.clone()) {
+        let notify = match notifier(path, wake.clone()) {
             Ok(notify) => Some(notify),
             Err(error) => {
                 tracing::warn!(%error, "changes of the folder are only found by looking every two seconds");
@@ -55,10 +55,10 @@ impl Watcher {
             }
         };
         let failed = |source: io::Error| SourceError::Thread {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        let folder = Folder::new(path.clone());
+        let folder = Folder::new(path);
         let thread = thread::Builder::new()
             .name("source".to_owned())
             .spawn(move || look(folder, &woken, &mut tell))
@@ -80,9 +80,9 @@ impl Drop for Watcher {
     }
 }
 
-fn notifier(path: &PathBuf, wake: Sender<Wake>) -> Result<RecommendedWatcher, SourceError> {
+fn notifier(path: &Path, wake: Sender<Wake>) -> Result<RecommendedWatcher, SourceError> {
     let failed = |source| SourceError::Watch {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
     let mut notify = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -188,7 +188,7 @@ mod tests {
     fn a_change_is_told_soon_after_the_revision() {
         let home = tempfile::tempdir().unwrap();
         let (sender, told) = channel();
-        let watcher = Watcher::start(home.path().to_owned(), move |batch| {
+        let watcher = Watcher::start(home.path(), move |batch| {
             sender.send(batch.unwrap()).unwrap();
         })
         .unwrap();

@@ -312,17 +312,17 @@ impl Compiler<'_> {
                 source,
                 mtu: Some(self.settings.pod_mtu),
             },
-            (false, RoutingMode::Native) => match node.address_like(example) {
-                Some(gateway) => RoutePath::Node { gateway },
-                None => {
+            (false, RoutingMode::Native) => {
+                let Some(gateway) = node.address_like(example) else {
                     let cidr = destination.to_string();
                     self.out.problems.push(Problem::NoGateway {
                         node: node.name.clone(),
                         cidr,
                     });
                     return;
-                }
-            },
+                };
+                RoutePath::Node { gateway }
+            }
         };
         self.out.routes.push(DesiredRoute { destination, path });
     }

@@ -24,7 +24,7 @@ pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>>
             prefix: display_prefix(&key).to_string(),
             identity: row.identity.0,
             labels: snapshot.identities.display_labels(row.identity),
-            name: name_of(snapshot, &key, &row),
+            name: name_of(snapshot, &key, row),
             tunnel_endpoint: (row.node != NodeIndex::NONE)
                 .then(|| nodes.get(&row.node).map(|node| node.remote.to_string()))
                 .flatten(),
@@ -50,7 +50,7 @@ pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>>
 }
 
 /// Who is behind a prefix.
-fn name_of(snapshot: &Snapshot, key: &PrefixKey, row: &IpcacheRow) -> String {
+fn name_of(snapshot: &Snapshot, key: &PrefixKey, row: IpcacheRow) -> String {
     if key.length == 128
         && let Some(owner) = snapshot.compiled.owners.get(&key.address)
     {

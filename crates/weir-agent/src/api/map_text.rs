@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use weir_abi::Slot;
-use weir_abi::counter::Counter;
+use weir_abi::counter::{Counter, Metric};
+use weir_abi::fragment::{FragmentKey, FragmentRow};
+use weir_abi::ipcache::PrefixKey;
 use weir_abi::map::{self, MapInfo};
+use weir_abi::{FlowEntry, FlowKey, Slot};
 use weir_api::kernel::MapEntry;
 use weir_compile::Rows;
 use weir_compile::prefix::display_prefix;
@@ -24,29 +26,30 @@ fn dynamic(key: impl Display, value: impl Display) -> MapEntry {
 
 /// Every row of one map.
 pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec<MapEntry>> {
-    let found = match info.name {
+    match info.name {
         name if name == map::ENDPOINTS.name => {
             let rows = maps.endpoints.entries()?;
-            compared(rows, &desired.endpoints, ToString::to_string, |row| {
-                format!(
-                    "id={} sec_id={} ifindex={} mac={} flags={:#06x}",
-                    row.id, row.identity.0, row.ifindex, row.mac, row.flags
-                )
-            })
+            Ok(compared(
+                rows,
+                &desired.endpoints,
+                ToString::to_string,
+                |row| {
+                    format!(
+                        "id={} sec_id={} ifindex={} mac={} flags={:#06x}",
+                        row.id, row.identity.0, row.ifindex, row.mac, row.flags
+                    )
+                },
+            ))
         }
         name if name == map::IPCACHE.name => {
             let rows = maps.ipcache.entries()?;
-            compared(
-                rows,
-                &desired.ipcache,
-                |key| display_prefix(key).to_string(),
-                |row| {
-                    format!(
-                        "identity={} node={} flags={:#06x}",
-                        row.identity.0, row.node, row.flags
-                    )
-                },
-            )
+            let prefix = |key: &PrefixKey| display_prefix(key).to_string();
+            Ok(compared(rows, &desired.ipcache, prefix, |row| {
+                format!(
+                    "identity={} node={} flags={:#06x}",
+                    row.identity.0, row.node, row.flags
+                )
+            }))
         }
         name if name == map::MASQUERADE_EXEMPT.name => {
             let rows = maps
@@ -60,77 +63,47 @@ pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec
                 .iter()
                 .map(|key| (*key, ()))
                 .collect();
-            compared(
-                rows,
-                &wanted,
-                |key| display_prefix(key).to_string(),
-                |()| String::new(),
-            )
+            let prefix = |key: &PrefixKey| display_prefix(key).to_string();
+            Ok(compared(rows, &wanted, prefix, |()| String::new()))
         }
         name if name == map::NODES.name => {
             let rows = maps.read_back()?.nodes.into_iter().collect();
-            compared(rows, &desired.nodes, ToString::to_string, |row| {
+            Ok(compared(rows, &desired.nodes, ToString::to_string, |row| {
                 format!("local={} remote={}", row.local, row.remote)
-            })
+            }))
         }
-        name if name == map::FLOWS.name => {
-            let show = |key: &weir_abi::FlowKey, entry: &weir_abi::FlowEntry| {
-                let value = format!(
-                    "expires={} packets={} bytes={} action={} egress={} kind={:?} state={:#x}",
-                    entry.expires,
-                    entry.packets,
-                    entry.bytes,
-                    entry.action,
-                    entry.egress,
-                    entry.kind,
-                    entry.state
-                );
-                dynamic(key, value)
-            };
-            maps.flows
-                .entries()?
-                .iter()
-                .map(|(key, entry)| show(key, entry))
-                .collect()
-        }
-        name if name == map::FRAGMENTS.name => {
-            let show = |(key, row): (
-                weir_abi::fragment::FragmentKey,
-                weir_abi::fragment::FragmentRow,
-            )| {
-                let id = u32::from_be_bytes(key.identification);
-                let key = format!(
-                    "{} {} -> {} id={id:#x}",
-                    key.protocol, key.source, key.destination
-                );
-                dynamic(
-                    key,
-                    format!("ports={}->{}", row.source_port, row.destination_port),
-                )
-            };
-            maps.fragments.entries()?.into_iter().map(show).collect()
-        }
+        name => written_by_programs(name, maps),
+    }
+}
+
+/// Rows that the agent does not own: nothing is desired of them.
+fn written_by_programs(name: &str, maps: &Maps) -> Result<Vec<MapEntry>> {
+    let found = match name {
+        name if name == map::FLOWS.name => maps
+            .flows
+            .entries()?
+            .iter()
+            .map(|(key, entry)| flow(key, entry))
+            .collect(),
+        name if name == map::FRAGMENTS.name => maps
+            .fragments
+            .entries()?
+            .iter()
+            .map(|(key, row)| fragment(key, *row))
+            .collect(),
         name if name == map::TUNNEL_MTU.name => {
             let rows = maps.tunnel_mtu.entries()?.into_iter();
             rows.map(|(key, row)| dynamic(key, format!("mtu={} expires={}", row.mtu, row.expires)))
                 .collect()
         }
         name if name == map::GENERATIONS.name => {
-            let rows = maps
-                .generations
-                .entries()?
-                .into_iter()
-                .filter(|(_, value)| value.0 != 0);
-            let name = |slot: u32| match u16::try_from(slot).map(Slot) {
-                Ok(Slot::ALL) => "1 (all)".to_owned(),
-                Ok(Slot::ROUTES) => "2 (routes)".to_owned(),
-                Ok(_) | Err(_) => slot.to_string(),
-            };
-            rows.map(|(slot, generation)| dynamic(name(slot), generation))
+            let rows = maps.generations.entries()?.into_iter();
+            rows.filter(|(_, generation)| generation.0 != 0)
+                .map(|(slot, generation)| dynamic(slot_name(slot), generation))
                 .collect()
         }
         name if name == map::METRICS.name => {
-            let show = |(index, metric): (u32, weir_abi::counter::Metric)| {
+            let show = |(index, metric): (u32, Metric)| {
                 let reason = reason_name(u8::try_from(index >> 2).unwrap_or(u8::MAX));
                 let key = format!("{reason} {}", direction_name(index & 3));
                 dynamic(
@@ -151,6 +124,44 @@ pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec
         _ => Vec::new(),
     };
     Ok(found)
+}
+
+fn flow(key: &FlowKey, entry: &FlowEntry) -> MapEntry {
+    let FlowEntry {
+        expires,
+        packets,
+        bytes,
+        action,
+        egress,
+        kind,
+        state,
+        ..
+    } = *entry;
+    let value = format!(
+        "expires={expires} packets={packets} bytes={bytes} action={action} egress={egress} \
+         kind={kind:?} state={state:#x}"
+    );
+    dynamic(key, value)
+}
+
+fn fragment(key: &FragmentKey, row: FragmentRow) -> MapEntry {
+    let id = u32::from_be_bytes(key.identification);
+    let text = format!(
+        "{} {} -> {} id={id:#x}",
+        key.protocol, key.source, key.destination
+    );
+    dynamic(
+        text,
+        format!("ports={}->{}", row.source_port, row.destination_port),
+    )
+}
+
+fn slot_name(slot: u32) -> String {
+    match u16::try_from(slot).map(Slot) {
+        Ok(Slot::ALL) => "1 (all)".to_owned(),
+        Ok(Slot::ROUTES) => "2 (routes)".to_owned(),
+        Ok(_) | Err(_) => slot.to_string(),
+    }
 }
 
 fn compared<K: Ord + Copy, V: PartialEq>(

@@ -19,6 +19,8 @@ impl Core {
         self.ensure_network();
         self.check_links();
         self.check_rows();
+        // Repaired before anything is judged by it.
+        self.settle();
         if self.synced && self.kernel.is_some() {
             self.check_routes();
             if let Err(message) = self.attach_all() {
@@ -91,7 +93,7 @@ impl Core {
                 continue;
             };
             match links::ensure_host_side(&mut self.netlink, link, record.mtu) {
-                Ok(repaired) => repaired.iter().for_each(|what| self.shared.repaired(what)),
+                Ok(repaired) => self.shared.all_repaired(&repaired),
                 Err(error) => problem = Some(chain(&error)),
             }
         }
@@ -144,7 +146,7 @@ impl Core {
         let before = self.owned_routes.clone();
         match self.sync_routes() {
             Ok(repaired) => {
-                repaired.iter().for_each(|what| self.shared.repaired(what));
+                self.shared.all_repaired(&repaired);
                 let count = self.compiled.routes.len();
                 self.shared.ran("route-sync", Ok(format!("{count} routes")));
                 self.shared

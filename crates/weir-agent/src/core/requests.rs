@@ -124,6 +124,8 @@ impl Core {
             source,
         };
         let namespace = NetNamespace::open(&request.netns).map_err(namespace_error)?;
+        // Any file can be opened; only a namespace can be entered.
+        namespace.run_in(|| ()).map_err(namespace_error)?;
         let inode = namespace.inode().map_err(namespace_error)?;
         if let Some(known) = self.known(request) {
             let same = known.record.netns_inode == inode && known.pod == *pod;

@@ -15,7 +15,7 @@ use weir_net::Netlink;
 use super::devices::{self, NodeNetwork};
 use super::{Core, Input, Kernel, LOAD_AGAIN, links};
 use crate::endpoint::Endpoint;
-use crate::error::{AgentError, chain};
+use crate::error::chain;
 use crate::ipam::Ipam;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -37,7 +37,7 @@ pub(crate) struct Parts {
 
 impl Core {
     /// Takes over what is on disk; touches nothing yet.
-    pub(crate) fn restore(parts: Parts) -> Result<Self, AgentError> {
+    pub(crate) fn restore(parts: Parts) -> Self {
         let Parts {
             shared,
             store,
@@ -85,7 +85,7 @@ impl Core {
         };
         core.restore_endpoints();
         core.publish();
-        Ok(core)
+        core
     }
 
     fn restore_endpoints(&mut self) {
@@ -185,7 +185,7 @@ impl Core {
             links::ensure_host_pair(&mut self.netlink, mtu).map_err(|error| text(&error))?;
         let host_index = weir_abi::IfIndex(host.index.get());
         if self.kernel.is_some() {
-            repaired.iter().for_each(|what| self.shared.repaired(what));
+            self.shared.all_repaired(&repaired);
         }
         network.host = host_index;
         network.names.insert(host_index, host.name);

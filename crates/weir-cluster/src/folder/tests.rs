@@ -14,7 +14,10 @@ fn told(batch: &Batch) -> Vec<String> {
     let show = |change: &Change| match change {
         Change::Pod(pod) => format!("+{} {:?}", pod.reference, pod.addresses),
         Change::PodGone(reference) => format!("-{reference}"),
-        other => format!("{other:?}"),
+        Change::Node(_)
+        | Change::NodeGone(_)
+        | Change::Namespace(..)
+        | Change::NamespaceGone(_) => format!("{change:?}"),
     };
     batch.changes.iter().map(show).collect()
 }

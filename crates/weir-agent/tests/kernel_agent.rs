@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A whole agent on a node of its own: a thread in fresh network and mount namespaces with a BPF file system.
+
+#[cfg(test)]
+mod kernel {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::{Duration, Instant};
+    use std::{env, fs, thread};
+
+    use clap::Parser;
+    use weir_abi::ipcache::PrefixKey;
+    use weir_abi::{Address, EndpointRow};
+    use weir_api::endpoint::{
+        Endpoint, EndpointCreated, EndpointRequest, EndpointState, Regenerated,
+    };
+    use weir_api::kernel::MapEntry;
+    use weir_api::status::Status;
+    use weir_api::{Client, ClientError, path};
+    use weir_datapath::{Maps, PinRoot};
+    use weir_net::netns::{Namespace, enter_new};
+    use weir_net::{LinkChange, NetNamespace, Netlink, Veth, mount};
+
+    const OBJECTS: &str = "\
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+spec: {podCIDRs: [10.244.1.0/29, 'fd00:244:1::/64']}
+status: {addresses: [{type: InternalIP, address: 172.18.0.2}, {type: InternalIP, address: 'fd00:18::2'}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n2}
+spec: {podCIDRs: [10.244.2.0/24, 'fd00:244:2::/64']}
+status: {addresses: [{type: InternalIP, address: 172.18.0.3}, {type: InternalIP, address: 'fd00:18::3'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {nodeName: n2, containers: [{name: c}]}
+status: {podIP: 10.244.2.7}
+";
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: weir_agent::Args,
+    }
+
+    /// Namespaces that pods live in: each is held by a thread.
+    struct Pod {
+        netns: String,
+        _hold: std::sync::mpsc::Sender<()>,
+    }
+
+    fn pod() -> Pod {
+        let (hold, held): (_, Receiver<()>) = channel();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            enter_new(&[Namespace::Network]).unwrap();
+            // The link in /proc names the thread, whose namespace differs from that of its process.
+            let own = fs::read_link("/proc/thread-self").unwrap();
+            tell.send(format!("/proc/{}/ns/net", own.display()))
+                .unwrap();
+            let _ = held.recv();
+        });
+        Pod {
+            netns: told.recv().unwrap(),
+            _hold: hold,
+        }
+    }
+
+    struct Node {
+        home: tempfile::TempDir,
+        client: Client,
+    }
+
+    impl Node {
+        fn socket(&self) -> std::path::PathBuf {
+            self.home.path().join("weir.sock")
+        }
+
+        fn status(&self) -> Status {
+            self.client.get(path::STATUS).unwrap()
+        }
+
+        fn create(
+            &self,
+            pod: &Pod,
+            change: impl FnOnce(&mut EndpointRequest),
+        ) -> Result<EndpointCreated, ClientError> {
+            let mut request = EndpointRequest {
+                container_id: "c1".to_owned(),
+                netns: pod.netns.clone(),
+                interface: "eth0".to_owned(),
+                namespace: "shop".to_owned(),
+                pod: "web".to_owned(),
+                requested_addresses: Vec::new(),
+            };
+            change(&mut request);
+            self.client.put(path::ENDPOINTS, &request)
+        }
+
+        fn refused(&self, pod: &Pod, change: impl FnOnce(&mut EndpointRequest)) -> String {
+            match self.create(pod, change) {
+                Err(ClientError::Refused { problem, .. }) => problem.error,
+                other => panic!("not refused: {other:?}"),
+            }
+        }
+
+        fn endpoint(&self, reference: &str) -> Endpoint {
+            self.client
+                .get(&format!("{}/{reference}", path::ENDPOINTS))
+                .unwrap()
+        }
+
+        /// Publishes objects and waits until they are realized.
+        fn publish(&self, revision: u64, objects: &str) {
+            let folder = self.home.path().join("objects");
+            fs::write(folder.join("all.new"), objects).unwrap();
+            fs::rename(folder.join("all.new"), folder.join("all.yaml")).unwrap();
+            fs::write(folder.join("revision.new"), revision.to_string()).unwrap();
+            fs::rename(folder.join("revision.new"), folder.join("revision")).unwrap();
+            wait("the revision", || self.status().revision == revision);
+        }
+    }
+
+    fn pinned_maps() -> Maps {
+        Maps::open(&PinRoot::new("/sys/fs/bpf/weir")).unwrap()
+    }
+
+    fn wait(what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (_keep, never) = channel::<()>();
+        while !done() {
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            let _ = never.recv_timeout(Duration::from_millis(50));
+        }
+    }
+
+    /// The underlay: a device with the node's addresses and default routes.
+    fn underlay() {
+        let mut netlink = Netlink::open().unwrap();
+        let veth = Veth {
+            name: "eth0",
+            mac: None,
+            peer_name: "wire",
+            peer_mac: None,
+            peer_namespace: None,
+            mtu: Some(1500),
+        };
+        let (link, _) = netlink.ensure_veth(&veth).unwrap();
+        for index in [link.index, netlink.require_link("wire").unwrap().index] {
+            netlink.change_link(index, &LinkChange::up()).unwrap();
+        }
+        for (address, gateway) in [
+            ("172.18.0.2/24", "172.18.0.1"),
+            ("fd00:18::2/64", "fd00:18::1"),
+        ] {
+            netlink
+                .ensure_address(link.index, address.parse().unwrap())
+                .unwrap();
+            let all = if gateway.contains(':') {
+                "::/0"
+            } else {
+                "0.0.0.0/0"
+            };
+            let route =
+                weir_net::Route::via(all.parse().unwrap(), gateway.parse().unwrap(), link.index);
+            netlink.ensure_route(&route).unwrap();
+        }
+    }
+
+    /// Runs a test beside an agent, or says why it cannot.
+    fn with_agent(test: impl FnOnce(&Node) + Send + 'static) {
+        let done = thread::spawn(|| {
+            let possible = enter_new(&[Namespace::Network, Namespace::Mount])
+                .and_then(|()| mount::bpffs(Path::new("/sys/fs/bpf")));
+            if let Err(error) = possible {
+                assert!(
+                    env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
+                    "root is needed: {error}"
+                );
+                return;
+            }
+            if weir_datapath::embedded_object().is_err() && env::var_os("WEIR_BPF_OBJECT").is_none()
+            {
+                assert!(
+                    env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
+                    "the eBPF object is needed"
+                );
+                return;
+            }
+            underlay();
+            let home = tempfile::tempdir().unwrap();
+            fs::create_dir(home.path().join("objects")).unwrap();
+            fs::write(home.path().join("objects/all.yaml"), OBJECTS).unwrap();
+            fs::write(home.path().join("objects/revision"), "1").unwrap();
+            let client = Client::new(home.path().join("weir.sock"));
+            let node = Node { home, client };
+            let at = |name: &str| node.home.path().join(name).display().to_string();
+            let mut words = vec![
+                "agent".to_owned(),
+                format!("--node-name={}", "n1"),
+                format!("--objects={}", at("objects")),
+                format!("--socket={}", at("weir.sock")),
+                format!("--state={}", at("state")),
+                "--map-sizes=flows=4096,ipcache=1024,endpoints=64".to_owned(),
+                "--metrics-address=none".to_owned(),
+            ];
+            if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
+                words.push(format!("--bpf-object={}", object.display()));
+            }
+            let args = Program::parse_from(words).args;
+            // Threads take the namespaces of the thread that starts them.
+            thread::spawn(move || weir_agent::run(args));
+            wait("the agent", || {
+                node.client
+                    .get::<Status>(path::STATUS)
+                    .is_ok_and(|status| status.revision == 1)
+            });
+            test(&node);
+        });
+        if let Err(panic) = done.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_comes_is_repaired_and_goes() {
+        with_agent(|node| {
+            let web = pod();
+            let made = node.create(&web, |_| {}).unwrap();
+            assert_eq!(
+                made,
+                node.create(&web, |_| {}).unwrap(),
+                "creation is idempotent"
+            );
+            assert_eq!(made.addresses.len(), 2);
+            assert_eq!(made.mtu, 1450);
+            for reference in [
+                "shop/web",
+                "shop%2Fweb",
+                "pod-name:shop:web",
+                "container-id:c1",
+                "ipv4:10.244.1.1",
+            ] {
+                let endpoint = node.endpoint(reference);
+                assert_eq!(
+                    (endpoint.id, endpoint.status.state),
+                    (made.id, EndpointState::Ready)
+                );
+                assert_eq!(endpoint.status.named_ports.get("http").unwrap(), "80/TCP");
+            }
+            let mut inside = Netlink::open_in(&NetNamespace::open(&web.netns).unwrap()).unwrap();
+            let inside_addresses = inside.addresses().unwrap();
+            assert!(
+                made.addresses
+                    .iter()
+                    .all(|ip| inside_addresses.iter().any(|a| a.ip() == *ip))
+            );
+
+            // Rows that somebody deletes, changes or adds by hand.
+            let maps = pinned_maps();
+            let address = Address::from_v4([10, 244, 1, 1]);
+            let row = maps.endpoints.get(&address).unwrap().unwrap();
+            let behind = PrefixKey::host(Address::from_v4([10, 244, 2, 7]));
+            let right = maps.ipcache.get(&behind).unwrap().unwrap();
+            assert!(maps.endpoints.delete(&address).unwrap());
+            maps.ipcache
+                .upsert(
+                    &behind,
+                    &weir_abi::ipcache::IpcacheRow { flags: 7, ..right },
+                )
+                .unwrap();
+            maps.endpoints
+                .upsert(&Address::from_v4([9, 9, 9, 9]), &EndpointRow::default())
+                .unwrap();
+            let damaged: Vec<MapEntry> = node.client.get("/v1/kernel/maps/endpoints").unwrap();
+            let state = |key: &str| {
+                damaged
+                    .iter()
+                    .find(|one| one.key == key)
+                    .unwrap()
+                    .state
+                    .clone()
+            };
+            assert_eq!(
+                (state("10.244.1.1"), state("9.9.9.9")),
+                ("missing".into(), "foreign".into())
+            );
+            let since = Instant::now();
+            wait("the repair", || {
+                maps.endpoints.get(&address).unwrap() == Some(row)
+                    && maps.ipcache.get(&behind).unwrap() == Some(right)
+                    && maps
+                        .endpoints
+                        .get(&Address::from_v4([9, 9, 9, 9]))
+                        .unwrap()
+                        .is_none()
+            });
+            assert!(since.elapsed() < Duration::from_secs(10));
+            assert_eq!(node.status().repairs, 3);
+
+            maps.endpoints.delete(&address).unwrap();
+            let again: Regenerated = node
+                .client
+                .post("/v1/endpoints/shop%2Fweb/regenerate")
+                .unwrap();
+            assert_eq!(again.repaired.len(), 1, "{again:?}");
+
+            node.client.delete("/v1/endpoints/c1").unwrap();
+            node.client.delete("/v1/endpoints/c1").unwrap();
+            assert!(maps.endpoints.get(&address).unwrap().is_none());
+            assert!(
+                Netlink::open()
+                    .unwrap()
+                    .link(&made.interface)
+                    .unwrap()
+                    .is_none()
+            );
+            assert_eq!(
+                node.client.get::<Vec<Endpoint>>(path::ENDPOINTS).unwrap(),
+                []
+            );
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
+        with_agent(|node| {
+            type Edit = fn(&mut EndpointRequest);
+            let web = pod();
+            let cases: [(Edit, &str); 9] = [
+                (|r| r.container_id = "a/b".to_owned(), "containerId"),
+                (|r| r.container_id = "x".repeat(200), "containerId"),
+                (
+                    |r| r.interface = "a name that is too long".to_owned(),
+                    "interface",
+                ),
+                (|r| r.interface = "lo".to_owned(), "interface"),
+                (|r| r.pod = "x".repeat(254), "at most 253 bytes"),
+                (|r| r.netns = "/proc/1/comm".to_owned(), "network namespace"),
+                (|r| r.netns = "/nonexistent".to_owned(), "network namespace"),
+                (
+                    |r| r.requested_addresses = vec!["10.9.9.9".parse().unwrap()],
+                    "in none of this node's pod ranges",
+                ),
+                (
+                    |r| r.requested_addresses = vec!["10.244.1.2".parse().unwrap(); 2],
+                    "stands there twice",
+                ),
+            ];
+            for (change, words) in cases {
+                let error = node.refused(&web, change);
+                assert!(error.contains(words), "{words}: {error}");
+            }
+            node.create(&web, |request| {
+                request.requested_addresses = vec!["10.244.1.3".parse().unwrap()];
+            })
+            .unwrap();
+            let other = pod();
+            let error = node.refused(&other, |request| {
+                request.container_id = "c2".to_owned();
+                request.pod = "cli".to_owned();
+                request.requested_addresses = vec!["10.244.1.3".parse().unwrap()];
+            });
+            assert!(error.ends_with("is in use by pod shop/web"), "{error}");
+            // A /29 has six addresses; the seventh pod finds none.
+            let pods: Vec<_> = (0..6).map(|_| pod()).collect();
+            let mut full = String::new();
+            for (number, pod) in pods.iter().enumerate() {
+                let made = node.create(pod, |request| {
+                    request.container_id = format!("many{number}");
+                    request.pod = format!("many{number}");
+                });
+                if let Err(ClientError::Refused { problem, .. }) = made {
+                    full = problem.error;
+                }
+            }
+            assert!(
+                full.contains("every address of 10.244.1.0/29 is in use"),
+                "{full}"
+            );
+            assert_eq!(node.status().ipam[0].used, 6);
+            drop(pods);
+            wait("the endpoints of dead namespaces to go", || {
+                node.status().endpoints.total == 1
+            });
+            assert_eq!(pinned_maps().endpoints.count().unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn the_world_is_followed_and_bad_objects_are_named() {
+        with_agent(|node| {
+            let web = pod();
+            node.create(&web, |_| {}).unwrap();
+            let thief = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: thief, namespace: shop}\n\
+                         spec: {nodeName: n2, containers: [{name: c}]}\nstatus: {podIP: 10.244.2.7}\n\
+                         ---\napiVersion: v1\nkind: Pod\nmetadata: {name: Bad}\nspec: {containers: []}\n---\n{{{\n";
+            node.publish(
+                2,
+                &format!("{}{thief}", OBJECTS.replace("app: web", "app: changed")),
+            );
+            let status = node.status();
+            assert!(!status.healthy);
+            let message = |name: &str| {
+                status
+                    .subsystems
+                    .iter()
+                    .find(|one| one.name == name)
+                    .unwrap()
+                    .message
+                    .clone()
+            };
+            assert!(
+                message("world").contains("pod shop/thief claims address 10.244.2.7"),
+                "{}",
+                message("world")
+            );
+            assert!(
+                message("source").contains("Pod Bad: metadata.name"),
+                "{}",
+                message("source")
+            );
+            assert!(
+                message("source").contains("not YAML"),
+                "{}",
+                message("source")
+            );
+            let labels = node.endpoint("shop/web").status.identity.labels;
+            assert!(labels.contains(&"k8s:app=changed".to_owned()), "{labels:?}");
+            node.publish(3, OBJECTS);
+            assert!(node.status().healthy, "{:?}", node.status().subsystems);
+        });
+    }
+
+    #[test]
+    fn random_bytes_on_the_socket_do_no_harm() {
+        with_agent(|node| {
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &fs::metadata(node.socket()).unwrap().permissions(),
+            );
+            assert_eq!(mode & 0o777, 0o660);
+            let mut state = 0x2545_f491_4f6c_dd1d_u64;
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            };
+            let starts = [
+                "",
+                "GET ",
+                "PUT /v1/endpoints HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+                "GET /v1/endpoints/%ff%fe HTTP/1.1\r\n\r\n",
+                "PUT /v1/endpoints HTTP/1.1\r\nHost: x\r\nContent-Length: 64\r\n\r\n",
+                "DELETE /v1/endpoints/../../etc HTTP/1.1\r\nHost: x\r\n\r\n",
+                "POST /v1/endpoints/1/regenerate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+            ];
+            for round in 0..100 {
+                let mut stream = UnixStream::connect(node.socket()).unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_millis(20)))
+                    .unwrap();
+                let start = starts[round % starts.len()];
+                let noise: Vec<u8> = (0..(round % 9) * 16).flat_map(|_| random()).collect();
+                // The agent may hang up in the middle.
+                let _ = stream
+                    .write_all(start.as_bytes())
+                    .and_then(|()| stream.write_all(&noise));
+                let _ = stream.read(&mut [0; 512]);
+            }
+            let status = node.status();
+            assert!(status.healthy, "{:?}", status.subsystems);
+            assert_eq!(status.endpoints.total, 0);
+            let huge = "x".repeat(200_000);
+            let web = pod();
+            let error = node.refused(&web, |request| request.netns = huge);
+            assert!(
+                error.contains("413") || error.contains("length limit"),
+                "{error}"
+            );
+        });
+    }
+}
