@@ -96,6 +96,12 @@ impl Names for SnapshotNames {
         self.snapshot.identities.display_labels(identity)
     }
 
+    fn link(&self, index: IfIndex) -> Option<EndpointId> {
+        let mut endpoints = self.snapshot.endpoints.iter();
+        let found = endpoints.find(|one| one.status.networking.interface_index == index.0)?;
+        Some(EndpointId(found.id))
+    }
+
     fn interface(&self, index: IfIndex) -> Option<String> {
         self.snapshot.interfaces.get(&index).cloned()
     }

@@ -52,6 +52,19 @@ pub(crate) struct Counts {
     pub(crate) signals: AtomicU64,
 }
 
+/// What is not fine before it has been looked at for the first time.
+const FIRST_ROUND: [&str; 8] = [
+    "source",
+    "devices",
+    "datapath",
+    "maps",
+    "links",
+    "routes",
+    "endpoints",
+    "ipam",
+];
+const STARTING: &str = "starting";
+
 /// Everything that is shared.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -75,7 +88,12 @@ impl Shared {
             started: Instant::now(),
             counts: Counts::default(),
             snapshot: RwLock::default(),
-            health: Mutex::default(),
+            health: Mutex::new(
+                FIRST_ROUND
+                    .iter()
+                    .map(|name| (*name, (false, STARTING.to_owned())))
+                    .collect(),
+            ),
             controllers: Mutex::default(),
             collections: Mutex::default(),
         }
@@ -100,7 +118,7 @@ impl Shared {
         let new = before.as_ref() != Some(&(healthy, message.clone()));
         if new && !healthy {
             tracing::warn!(subsystem = name, "{message}");
-        } else if before.is_some_and(|(was, _)| !was) && healthy {
+        } else if before.is_some_and(|(was, message)| !was && message != STARTING) && healthy {
             tracing::info!(subsystem = name, "healthy again: {message}");
         }
     }

@@ -160,7 +160,7 @@ fn shown(
             Some(Action::ToTunnel) => "to-tunnel".to_owned(),
             Some(Action::ToHost) => "to-host".to_owned(),
             Some(Action::Pass) => "pass".to_owned(),
-            None => format!("action-{}", entry.action),
+            None => "undecided".to_owned(),
         },
         current,
     }

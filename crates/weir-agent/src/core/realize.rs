@@ -109,7 +109,7 @@ impl Core {
         if let Err(error) = self.attach_all() {
             written = written.and(Err(error));
         }
-        if routes_differ || !self.compiled.routes.is_empty() && self.owned_routes.is_empty() {
+        if routes_differ {
             self.check_routes();
         }
         self.judge_endpoints();

@@ -139,6 +139,9 @@ impl Core {
             self.handle(input);
         }
         self.settle();
+        if self.synced && self.kernel.is_some() {
+            self.check_routes();
+        }
         let took = self.shared.started.elapsed();
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let counter = &self.shared.counts.bootstrap_milliseconds;
