@@ -50,6 +50,7 @@ struct Weir {
         alias = "host",
         value_name = "PATH",
         global = true,
+        display_order = 900,
         help = "The agent's socket [default: /run/weir/weir.sock; or WEIR_SOCK, CILIUM_SOCK]"
     )]
     socket: Option<PathBuf>,

@@ -191,6 +191,7 @@ fn facts(status: &Status) -> Vec<String> {
         ),
         named("Masquerading", &format!("BPF   {masquerade}")),
         named("Underlay", &devices.join(", ")),
+        named("Fullest map", &fullest(&status.maps)),
         named(
             "Monitor",
             &format!(
@@ -209,6 +210,36 @@ fn facts(status: &Status) -> Vec<String> {
             ),
         ),
     ]
+}
+
+/// From these per mille on somebody should do something.
+const NEARLY_FULL: u64 = 900;
+
+/// The map that will be in the way first.
+fn fullest(maps: &[MapState]) -> String {
+    let used = |map: &MapState| map.used?.saturating_mul(1000).checked_div(map.size);
+    // Of equal ones the first, which is the flow table.
+    let Some((fullness, map)) = maps
+        .iter()
+        .rev()
+        .filter_map(|map| Some((used(map)?, map)))
+        .max_by_key(|(used, _)| *used)
+    else {
+        return String::new();
+    };
+    let filled = map.used.unwrap_or_default();
+    let text = format!(
+        "{} {filled}/{} ({})",
+        map.title,
+        map.size,
+        percent(filled, map.size)
+    );
+    if fullness >= NEARLY_FULL {
+        let warning = format!("nearly full: raise mapSizes.{}", map.name);
+        format!("{text} {}", style::paint(style::BAD, &warning))
+    } else {
+        text
+    }
 }
 
 /// How many addresses a /64 has is a number that nobody can read or use up.
@@ -298,6 +329,29 @@ fn indented(lines: Vec<String>) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_that_is_nearly_full_is_named() {
+        let map = |name: &str, used, size| MapState {
+            name: name.to_owned(),
+            title: name.to_owned(),
+            kind: "hash".to_owned(),
+            used,
+            size,
+            errors: 0,
+        };
+        let maps = [
+            map("events", None, 1),
+            map("ipcache", Some(89), 100),
+            map("flows", Some(901), 1000),
+            map("empty", Some(0), 0),
+        ];
+        let text = fullest(&maps);
+        assert!(text.starts_with("flows 901/1000 (90.1%) "), "{text}");
+        assert!(text.contains("raise mapSizes.flows"), "{text}");
+        assert_eq!(fullest(&maps[..2]), "ipcache 89/100 (89.0%)");
+        assert_eq!(fullest(&[]), "");
+    }
 
     #[test]
     fn time_outs_are_read() {
