@@ -3,8 +3,8 @@
 //! behind must be equal: answer, bytes, flow table, counters.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write as _};
 
 use weir_abi::counter::{Counter, metric_index};
 use weir_abi::observation::Hook;
@@ -29,6 +29,8 @@ pub(crate) struct Both {
     pub(crate) datapath: Datapath,
     pub(crate) tables: MemoryTables,
     workspace: RefCell<Workspace>,
+    /// Rows whose difference was told already: each is told once, with the packet that made it.
+    known: RefCell<BTreeSet<String>>,
 }
 
 impl Both {
@@ -38,6 +40,7 @@ impl Both {
             datapath,
             tables,
             workspace: RefCell::default(),
+            known: RefCell::default(),
         }
     }
 
@@ -83,7 +86,7 @@ impl Both {
                 Redirect::Peer(_) | Redirect::Ingress(_) => (REDIRECT, 0),
             },
         };
-        let mut problem = self.difference();
+        let mut problem = self.new_difference();
         if (output.verdict, output.context.mark) != (expected, mark) {
             let found = (output.verdict, output.context.mark);
             write!(
@@ -105,9 +108,18 @@ impl Both {
         }
     }
 
+    fn new_difference(&self) -> String {
+        let mut known = self.known.borrow_mut();
+        let new = self
+            .differences()
+            .into_iter()
+            .filter(|(row, _)| known.insert(row.clone()));
+        new.map(|(row, sides)| row + &sides).collect()
+    }
+
     /// Where the two sides' tables are not equal.
-    fn difference(&self) -> String {
-        let mut text = String::new();
+    fn differences(&self) -> Vec<(String, String)> {
+        let mut text = Vec::new();
         let maps = &self.datapath.maps;
         let kernel: BTreeMap<FlowKey, FlowEntry> =
             maps.flows.entries().unwrap().into_iter().collect();
@@ -203,7 +215,7 @@ impl Both {
     }
 }
 
-fn shown<K: std::fmt::Debug, V>((key, row): (K, V)) -> (String, V) {
+fn shown<K: Debug, V>((key, row): (K, V)) -> (String, V) {
     (format!("{key:?}"), row)
 }
 
@@ -248,24 +260,22 @@ impl Like for FlowEntry {
     }
 }
 
-fn compare<K: Ord + std::fmt::Debug, V: Like + std::fmt::Debug>(
-    text: &mut String,
+/// Adds what is not equal: the row's name, and how it stands on both sides.
+fn compare<K: Ord + Debug, V: Like + Debug>(
+    differences: &mut Vec<(String, String)>,
     what: &str,
     kernel: &BTreeMap<K, V>,
     memory: &BTreeMap<K, V>,
 ) {
-    for (key, row) in kernel {
-        match memory.get(key) {
-            Some(other) if row.like(other) => {}
-            other => write!(
-                text,
-                "\n{what} {key:?}\n  kernel {row:?}\n  memory {other:?}"
-            )
-            .unwrap(),
+    for key in kernel.keys().chain(memory.keys()).collect::<BTreeSet<_>>() {
+        let (left, right) = (kernel.get(key), memory.get(key));
+        let equal = left
+            .zip(right)
+            .is_some_and(|(left, right)| left.like(right));
+        if !equal {
+            let sides = format!("\n  kernel {left:?}\n  memory {right:?}");
+            differences.push((format!("\n{what} {key:?}"), sides));
         }
-    }
-    for (key, row) in memory.iter().filter(|(key, _)| !kernel.contains_key(key)) {
-        write!(text, "\n{what} {key:?}\n  kernel None\n  memory {row:?}").unwrap();
     }
 }
 

@@ -230,11 +230,19 @@ impl Table {
             &outer(other, &vxlan(one, &error)),
             to_a,
         );
-        if self.family == 0 {
-            let sent = outer_of_ours(a, remote);
+        if self.family == 1 {
+            // The very last rows: what is learned here changes the way for all that follows.
+            let [v4, remote_v4] = [POD_A[0], REMOTE[0]];
+            let sent = outer_of_ours(v4, remote_v4);
             let narrow = icmp("172.18.0.1", node, [3, 4], [0, 0, 0x05, 0x14], &sent[..60]);
             let narrow = Ip::new("172.18.0.1", node, 1).packet(&narrow);
             self.network("the way to the node is narrower", &narrow, Expected::Pass);
+            let large = [0x42; 1240];
+            for (from, to) in POD_A.into_iter().zip(REMOTE) {
+                let packet = Ip::new(from, to, UDP).packet(&udp(from, to, [5300, 53], &large));
+                let expected = Expected::Error(DropReason::FragmentationNeeded);
+                self.pod("too large for the narrower way", &packet, expected);
+            }
         }
     }
 }
