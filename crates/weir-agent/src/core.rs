@@ -29,7 +29,7 @@ use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, Loader};
 use weir_model::{IdentityTable, World};
-use weir_net::Netlink;
+use weir_net::{Netlink, Route};
 
 use crate::endpoint::Endpoint;
 use crate::error::EndpointError;
@@ -103,6 +103,8 @@ pub(crate) struct Core {
     network: devices::NodeNetwork,
     /// Destinations of routes that this agent or one before it made.
     owned_routes: BTreeSet<IpNet>,
+    /// Routes as this agent made or found them: what differs now was changed by somebody else.
+    made_routes: BTreeMap<IpNet, Route>,
     /// Where programs have been attached: one that is missing there was taken away.
     attached: BTreeSet<(Hook, IfIndex)>,
 

@@ -45,7 +45,13 @@ impl Page {
     fn count(&mut self, name: &str, help: &str, rows: impl IntoIterator<Item = (Labels, u64)>) {
         let family = Family::<Labels, Count>::default();
         for (labels, value) in rows {
-            family.get_or_create(&labels).inc_by(value);
+            let count = family.get_or_create(&labels).clone();
+            count.inc_by(value);
+            if labels.is_empty() {
+                // One number for the whole node: no braces.
+                self.0.register(name, help, count);
+                return;
+            }
         }
         self.0.register(name, help, family);
     }
@@ -53,7 +59,12 @@ impl Page {
     fn level(&mut self, name: &str, help: &str, rows: impl IntoIterator<Item = (Labels, f64)>) {
         let family = Family::<Labels, Level>::default();
         for (labels, value) in rows {
-            family.get_or_create(&labels).set(value);
+            let level = family.get_or_create(&labels).clone();
+            level.set(value);
+            if labels.is_empty() {
+                self.0.register(name, help, level);
+                return;
+            }
         }
         self.0.register(name, help, family);
     }

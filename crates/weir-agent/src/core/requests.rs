@@ -349,6 +349,36 @@ impl Core {
         Ok(Regenerated { id, repaired })
     }
 
+    /// Gives every pod the MTU that the underlay allows now. Which overhead tunnels have depends on
+    /// the other nodes, so their objects must be known.
+    pub(super) fn follow_mtu(&mut self) {
+        let mtu = u32::from(self.network.pod_mtu);
+        if !self.synced || mtu == 0 {
+            return;
+        }
+        let other = |endpoint: &&Endpoint| endpoint.record.mtu != mtu;
+        let ids: Vec<_> = self
+            .endpoints
+            .values()
+            .filter(other)
+            .map(|one| one.record.id)
+            .collect();
+        for id in ids {
+            let Some(endpoint) = self.endpoints.get_mut(&id) else {
+                continue;
+            };
+            endpoint.note("OK", &format!("MTU {} becomes {mtu}", endpoint.record.mtu));
+            endpoint.record.mtu = mtu;
+            let (record, pod) = (endpoint.record.clone(), endpoint.pod.clone());
+            if let Err(error) = self.store.save_endpoint(&record) {
+                tracing::warn!(endpoint = id, error = chain(&error), "state not saved");
+            }
+            if let Err(error) = self.repair_link(&record, &pod) {
+                tracing::warn!(endpoint = id, error = chain(&error), "MTU not changed");
+            }
+        }
+    }
+
     /// Compares the endpoint's own rows with the kernel, whatever was remembered.
     fn repair_rows(&mut self, record: &Record, pod: &PodRef) -> Result<Vec<String>, EndpointError> {
         let Some(kernel) = &self.kernel else {

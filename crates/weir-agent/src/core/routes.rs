@@ -84,13 +84,15 @@ impl Core {
             };
             if found.iter().any(|route| same(route, &wanted)) {
                 self.owned_routes.insert(desired.destination);
+                self.made_routes.insert(desired.destination, wanted);
                 continue;
             }
             match self.netlink.replace_route(&wanted) {
                 Ok(()) => {
                     tracing::info!(route = %wanted, "route set");
-                    // Not the first time: somebody has taken it away.
-                    if !self.owned_routes.insert(desired.destination) {
+                    self.owned_routes.insert(desired.destination);
+                    let made = self.made_routes.insert(desired.destination, wanted.clone());
+                    if made.as_ref() == Some(&wanted) {
                         repaired.push(format!("route {wanted} was missing or changed"));
                     }
                 }
@@ -111,6 +113,8 @@ impl Core {
             }
             self.owned_routes
                 .retain(|destination| wanted_destinations.contains(destination));
+            self.made_routes
+                .retain(|destination, _| wanted_destinations.contains(destination));
         }
         first_error.map_or(Ok(repaired), Err)
     }

@@ -74,6 +74,7 @@ impl Core {
             endpoints: BTreeMap::new(),
             network: NodeNetwork::default(),
             owned_routes,
+            made_routes: BTreeMap::new(),
             attached: BTreeSet::new(),
             compiled: Arc::new(Compiled::default()),
             realized: Rows::default(),
@@ -170,6 +171,7 @@ impl Core {
                 self.shared.report("devices", true, names.join(", "));
                 self.shared.ran("device-sync", Ok(names.join(", ")));
                 self.ensure_loaded();
+                self.follow_mtu();
             }
             Err(message) => {
                 self.shared.report("devices", false, message.clone());
@@ -187,7 +189,8 @@ impl Core {
         let (host, repaired) =
             links::ensure_host_pair(&mut self.netlink, mtu).map_err(|error| text(&error))?;
         let host_index = weir_abi::IfIndex(host.index.get());
-        if self.kernel.is_some() {
+        // Another MTU of the underlay is no damage.
+        if self.kernel.is_some() && self.network.underlay_mtu == network.underlay_mtu {
             self.shared.all_repaired(&repaired);
         }
         network.host = host_index;
