@@ -37,6 +37,8 @@ pub enum AgentError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("the loop of the agent has ended unexpectedly")]
+    LoopEnded,
     #[error("cannot start {what}: {source}")]
     Start {
         what: &'static str,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use weir_cluster::Watcher;
 use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
@@ -68,7 +69,10 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     };
     let mut core = Core::restore(parts);
     helpers.watch_network(watch, inputs.clone())?;
+    let (alive, ended) = oneshot::channel::<()>();
     let reconcile = spawn("reconcile", move || {
+        // Dropped with the thread, also by a panic: an agent without its loop must not stay.
+        let _alive = alive;
         core.start(&received);
         core.run(&received);
     })?;
@@ -77,7 +81,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         shared: Arc::clone(&shared),
         inputs: inputs.clone(),
     };
-    let served = serve(&args.socket, args.metrics_address, api);
+    let served = serve(&args.socket, args.metrics_address, api, ended);
 
     tracing::info!("agent stops; links and maps stay in place");
     let _ = inputs.send(Input::Stop);
@@ -196,7 +200,12 @@ impl Helpers {
 }
 
 /// Serves until a signal comes.
-fn serve(socket: &Path, metrics: MetricsAddress, api: Api) -> Result<(), AgentError> {
+fn serve(
+    socket: &Path,
+    metrics: MetricsAddress,
+    api: Api,
+    ended: oneshot::Receiver<()>,
+) -> Result<(), AgentError> {
     let start = |source| AgentError::Start {
         what: "the API server",
         source,
@@ -217,6 +226,7 @@ fn serve(socket: &Path, metrics: MetricsAddress, api: Api) -> Result<(), AgentEr
             result = served => result.map_err(start),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
+            _ = ended => Err(AgentError::LoopEnded),
         };
         metrics.abort();
         result

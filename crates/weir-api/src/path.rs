@@ -38,5 +38,5 @@ pub const NODES: &str = "/v1/nodes";
 pub const CONFIG: &str = "/v1/config";
 /// `GET`: metrics in Prometheus' text form (also on the metrics port).
 pub const METRICS: &str = "/metrics";
-/// `GET`: 200 or 503, for probes.
+/// `GET`: 200 or 503, for probes. Objects that are wrong and a source that is away do not count.
 pub const HEALTHZ: &str = "/healthz";

@@ -34,7 +34,8 @@ pub struct Status {
 /// One part of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// `source`, `datapath`, `maps`, `links`, `routes`, `events`, `endpoints`, `ipam`.
+    /// `source`, `world` (what in it cannot be realized), `devices`, `datapath`, `maps`, `links`,
+    /// `routes`, `events`, `endpoints`, `ipam`.
     pub name: String,
     pub healthy: bool,
     pub message: String,
