@@ -253,10 +253,11 @@ fn probe(
     let timeout_ms = u64::try_from(limit.as_millis())?;
     let path = |port: &Value| -> Result<Path> {
         let port = container.port(port).context("no such port")?;
-        let address = pod
-            .address(Family::V4)
-            .or(pod.address(Family::V6))
-            .context("no address")?;
+        let address = Family::BOTH
+            .into_iter()
+            .filter(|family| node.own.address(*family).is_some())
+            .find_map(|family| pod.address(family))
+            .context("the node has no address of the pod's families")?;
         Ok(Path {
             destination: SocketAddr::new(address, port),
             source: None,

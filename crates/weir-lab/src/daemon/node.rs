@@ -32,8 +32,9 @@ use crate::{
 pub(crate) const AGENT: &str = "agent";
 /// What the lab shows inside a node lies here.
 const INSIDE: &str = "/run/weir";
-/// How often an agent is asked how far it is.
+/// The first pause between two questions to an agent how far it is, and the longest: an answer costs the agent work.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
+const ASK_SELDOM: Duration = Duration::from_millis(80);
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The folder of a pod as processes on its node see it.
@@ -226,6 +227,7 @@ impl Node {
         say: Say<'_>,
     ) -> Result<()> {
         let mut next_word = Instant::now() + Duration::from_secs(2);
+        let mut pause = ASK_AGAIN;
         loop {
             if self.agent() == AgentState::Stopped {
                 return Ok(());
@@ -251,7 +253,8 @@ impl Node {
                 )))?;
                 next_word += Duration::from_secs(2);
             }
-            std::thread::park_timeout(ASK_AGAIN);
+            std::thread::park_timeout(pause);
+            pause = (pause * 2).min(ASK_SELDOM);
         }
     }
 

@@ -207,6 +207,22 @@ fn small_mtus_are_found_out() {
 }
 
 #[test]
+fn underlays_of_one_family_carry_both() {
+    if !can_run_weir() {
+        return;
+    }
+    for (name, first, second) in [
+        ("under4", "172.18.0.2", "172.18.0.3"),
+        ("under6", "fd00:18::2", "fd00:18::3"),
+    ] {
+        let config =
+            format!("nodes: [{{addresses: [\"{first}\"]}}, {{addresses: [\"{second}\"]}}]");
+        let lab = up(name, "tunnel", &config);
+        check_volume(&lab, "1000000");
+    }
+}
+
+#[test]
 fn agents_die_and_traffic_lives() {
     if !can_run_weir() {
         return;
