@@ -16,9 +16,11 @@ mod world;
 
 #[cfg(test)]
 mod tests {
-    use weir_abi::{IfIndex, MacAddress};
+    use std::collections::BTreeSet;
+
+    use weir_abi::{DropReason, IfIndex, MacAddress};
     use weir_packet::memory::MemoryPacket;
-    use weir_verdict::Workspace;
+    use weir_verdict::{Verdict, Workspace};
 
     use super::table::rows;
     use super::world::Links;
@@ -32,10 +34,39 @@ mod tests {
         underlay_mac: MacAddress([2, 0, 0, 0, 0, 0x77]),
     };
 
+    /// Every reason that the programs can raise, but for those that need the kernel to refuse (`CtInsertionFailed`,
+    /// `WriteError`, `ChecksumL4`, `ScratchMissing`), a full range of ports (`NoMasqueradeMapping`, tested with the
+    /// kernel) or a frame without an Ethernet header (`UnsupportedL2`).
+    const REASONS: [DropReason; 23] = [
+        DropReason::InvalidSourceIp,
+        DropReason::InvalidPacket,
+        DropReason::CtInvalidHeader,
+        DropReason::FragmentationNeeded,
+        DropReason::CtUnknownL4,
+        DropReason::UnsupportedL3,
+        DropReason::UnknownIcmpv4Type,
+        DropReason::UnknownIcmpv6Type,
+        DropReason::UnknownL3Target,
+        DropReason::StaleOrUnroutable,
+        DropReason::InvalidExtensionHeader,
+        DropReason::NoTunnelEndpoint,
+        DropReason::FibLookupFailed,
+        DropReason::EncapsulationProhibited,
+        DropReason::InvalidIdentity,
+        DropReason::UnknownSender,
+        DropReason::FirstFragmentNotFound,
+        DropReason::FirstFragmentNotFoundWorld,
+        DropReason::ForbiddenIcmpv6,
+        DropReason::TtlExceeded,
+        DropReason::IgmpHandled,
+        DropReason::MulticastHandled,
+        DropReason::EndpointNotReady,
+    ];
+
     #[test]
     fn every_packet_of_the_table_ends_as_expected() {
         let links = LINKS;
-        let mut failures = Vec::new();
+        let (mut failures, mut reasons) = (Vec::new(), BTreeSet::new());
         for native in [false, true] {
             for family in 0..2 {
                 let tables = links.tables(native);
@@ -50,6 +81,9 @@ mod tests {
                         row.interface,
                         &mut workspace,
                     );
+                    if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
+                        reasons.insert(reason);
+                    }
                     if let Err(problem) = row.check(&links, verdict, packet.bytes()) {
                         let family = [4, 6][family];
                         failures.push(format!(
@@ -66,5 +100,6 @@ mod tests {
             failures.len(),
             failures.join("\n")
         );
+        assert_eq!(reasons, BTreeSet::from(REASONS));
     }
 }
