@@ -20,6 +20,9 @@ mod raw;
 #[path = "support/table.rs"]
 mod table;
 #[cfg(test)]
+#[path = "support/tuple.rs"]
+mod tuple;
+#[cfg(test)]
 #[path = "support/veth.rs"]
 mod veth;
 #[cfg(test)]
@@ -29,7 +32,7 @@ mod world;
 #[cfg(test)]
 mod kernel {
     use weir_abi::config::features;
-    use weir_abi::{Address, DropReason, MacAddress, Slot};
+    use weir_abi::{DropReason, MacAddress, Slot};
     use weir_datapath::Hook;
     use weir_verdict::memory::MemoryTables;
     use weir_verdict::{Redirect, Verdict};
@@ -38,6 +41,7 @@ mod kernel {
     use super::node::{loader, on_a_node};
     use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp};
     use super::table::rows;
+    use super::tuple::tuple;
     use super::world::{Links, NEIGHBOUR, NODE, POD_A, POD_B, WORLD, ip, pod_mac};
 
     const FIN: u8 = 1;
@@ -165,8 +169,9 @@ mod kernel {
                     let out = from_pod(0x0a, &Ip::new(a, world, protocol).packet(&out));
                     let name = format!("protocol {protocol}");
                     let (_, sent) = both.run(&name, Hook::FromContainer, links.pod_a, &out);
-                    let (source, _, port, _) = tuple(&sent);
-                    assert_eq!(source, ip(node), "{name}");
+                    let seen = tuple(&sent);
+                    let port = seen.source_port;
+                    assert_eq!(seen.source, ip(node), "{name}");
                     let back = match protocol {
                         TCP => tcp(world, node, [443, port], SYN | ACK, b"answer"),
                         UDP => udp(world, node, [443, port], b"answer"),
@@ -181,10 +186,11 @@ mod kernel {
                         let (verdict, got) =
                             both.run(&name, Hook::FromNetdev, links.underlay, &back);
                         assert_eq!(verdict, Verdict::Redirect(Redirect::Peer(links.pod_a)));
-                        let (source, destination, _, back_to) = tuple(&got);
-                        assert_eq!((source, destination), (ip(world), ip(a)), "{name}");
+                        let got_back = tuple(&got);
+                        let ends = (got_back.source, got_back.destination);
+                        assert_eq!(ends, (ip(world), ip(a)), "{name}");
                         if protocol != echo {
-                            assert_eq!(back_to, 40_000, "{name}");
+                            assert_eq!(got_back.destination_port, 40_000, "{name}");
                         }
                         assert!(super::judge::faults(&got).is_empty(), "{name}");
                         both.run(&name, Hook::FromContainer, links.pod_a, &out);
@@ -243,7 +249,7 @@ mod kernel {
                     links.pod_a,
                     &from_pod(0x0a, &out),
                 );
-                assert_eq!(tuple(&sent).0, ip(a));
+                assert_eq!(tuple(&sent).source, ip(a));
                 let old = Ip::new(a, world, UDP)
                     .hops(1)
                     .packet(&udp(a, world, [1, 2], b""));
@@ -287,31 +293,5 @@ mod kernel {
                 }
             }
         });
-    }
-
-    /// Addresses and ports of a frame; the identifier of an echo takes the place of its port.
-    fn tuple(frame: &[u8]) -> (Address, Address, u16, u16) {
-        use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-        let packet = SlicedPacket::from_ethernet(frame).unwrap();
-        let (source, destination): (Address, Address) = match packet.net.unwrap() {
-            NetSlice::Ipv4(ip) => (
-                ip.header().source_addr().into(),
-                ip.header().destination_addr().into(),
-            ),
-            NetSlice::Ipv6(ip) => (
-                ip.header().source_addr().into(),
-                ip.header().destination_addr().into(),
-            ),
-            NetSlice::Arp(_) => panic!("an IP packet is expected"),
-        };
-        let id = |message: &[u8]| u16::from_be_bytes([message[4], message[5]]);
-        let (from, to) = match packet.transport.unwrap() {
-            TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port()),
-            TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port()),
-            TransportSlice::Icmpv4(icmp) => (id(icmp.slice()), 0),
-            TransportSlice::Icmpv6(icmp) => (id(icmp.slice()), 0),
-            TransportSlice::Igmp(_) => panic!("IGMP is not expected"),
-        };
-        (source, destination, from, to)
     }
 }

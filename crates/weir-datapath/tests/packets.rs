@@ -5,34 +5,41 @@
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]
+#[path = "packets/properties.rs"]
+mod properties;
+#[cfg(test)]
 #[path = "support/raw.rs"]
 mod raw;
 #[cfg(test)]
 #[path = "support/table.rs"]
 mod table;
 #[cfg(test)]
+#[path = "support/tuple.rs"]
+mod tuple;
+#[cfg(test)]
 #[path = "support/world.rs"]
 mod world;
+
+#[cfg(test)]
+/// Interfaces that are nowhere.
+const LINKS: world::Links = world::Links {
+    pod_a: weir_abi::IfIndex(11),
+    pod_b: weir_abi::IfIndex(12),
+    host: weir_abi::IfIndex(13),
+    underlay: weir_abi::IfIndex(14),
+    underlay_mac: weir_abi::MacAddress([2, 0, 0, 0, 0, 0x77]),
+};
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use weir_abi::{DropReason, IfIndex, MacAddress};
+    use weir_abi::DropReason;
     use weir_packet::memory::MemoryPacket;
     use weir_verdict::{Verdict, Workspace};
 
+    use super::LINKS;
     use super::table::rows;
-    use super::world::Links;
-
-    /// Interfaces that are nowhere.
-    const LINKS: Links = Links {
-        pod_a: IfIndex(11),
-        pod_b: IfIndex(12),
-        host: IfIndex(13),
-        underlay: IfIndex(14),
-        underlay_mac: MacAddress([2, 0, 0, 0, 0, 0x77]),
-    };
 
     /// Every reason that the programs can raise, but for those that need the kernel to refuse (`CtInsertionFailed`,
     /// `WriteError`, `ChecksumL4`, `ScratchMissing`), a full range of ports (`NoMasqueradeMapping`, tested with the

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tuple of a frame, read by a parser that is not ours.
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use weir_abi::Address;
+
+/// Addresses and ports; the identifier of an echo takes the place of its source port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Tuple {
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    /// Tells protocols apart.
+    pub(crate) kind: &'static str,
+}
+
+/// The tuple of a frame with TCP, UDP or an echo.
+pub(crate) fn tuple(frame: &[u8]) -> Tuple {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let (source, destination): (Address, Address) = match packet.net.unwrap() {
+        NetSlice::Ipv4(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
+        NetSlice::Ipv6(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
+        NetSlice::Arp(_) => panic!("an IP packet is expected"),
+    };
+    let id = |message: &[u8]| u16::from_be_bytes([message[4], message[5]]);
+    let (source_port, destination_port, kind) = match packet.transport.unwrap() {
+        TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port(), "TCP"),
+        TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port(), "UDP"),
+        TransportSlice::Icmpv4(icmp) => (id(icmp.slice()), 0, "ICMP"),
+        TransportSlice::Icmpv6(icmp) => (id(icmp.slice()), 0, "ICMPv6"),
+        TransportSlice::Igmp(_) => panic!("IGMP is not expected"),
+    };
+    Tuple {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        kind,
+    }
+}
