@@ -39,16 +39,20 @@ impl Place {
         })
     }
 
-    /// Every lab that has left a folder or a cgroup on this machine.
+    /// Every lab below this root that has left a folder or a cgroup on this machine.
     pub(crate) fn all() -> Result<Vec<Self>> {
         let mut names: Vec<String> = entries(&root())?;
-        let cgroups = entries(&weir_net::cgroup::mount_point()?)?;
-        names.extend(
-            cgroups
-                .iter()
-                .filter_map(|name| name.strip_prefix(CGROUP_PREFIX))
-                .map(ToOwned::to_owned),
-        );
+        let suffix = root_suffix();
+        for entry in entries(&weir_net::cgroup::mount_point()?)? {
+            let name = entry
+                .strip_prefix(CGROUP_PREFIX)
+                .and_then(|rest| rest.strip_suffix(&suffix));
+            // A name is a DNS label, so what holds the mark of another root is none of ours.
+            names.extend(
+                name.filter(|name| is_dns_label(name))
+                    .map(ToOwned::to_owned),
+            );
+        }
         names.sort();
         names.dedup();
         names.iter().map(|name| Self::of(name)).collect()
@@ -92,7 +96,8 @@ impl Place {
 
     /// The lab's cgroup directory, which may not exist.
     pub(crate) fn cgroup(&self) -> Result<PathBuf> {
-        Ok(weir_net::cgroup::mount_point()?.join(format!("{CGROUP_PREFIX}{}", self.name)))
+        let directory = format!("{CGROUP_PREFIX}{}{}", self.name, root_suffix());
+        Ok(weir_net::cgroup::mount_point()?.join(directory))
     }
 
     /// Ends every process of the lab and removes its cgroups and its folder. Does all it can before it complains.
@@ -117,18 +122,31 @@ fn root() -> PathBuf {
     std::env::var_os(ROOT_VARIABLE).map_or_else(|| ROOT_DEFAULT.into(), PathBuf::from)
 }
 
+/// Labs of one name below different roots are different labs, so their cgroups have different names.
+fn root_suffix() -> String {
+    let root = root();
+    if root == Path::new(ROOT_DEFAULT) {
+        return String::new();
+    }
+    format!("@{:016x}", hash(&root.to_string_lossy()))
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Names become parts of socket paths, which the kernel limits to 107 bytes.
 fn short(name: &str) -> String {
     const LIMIT: usize = 40;
     if name.len() <= LIMIT {
         return name.to_owned();
     }
-    // FNV-1a keeps names apart that share their beginning.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    // The hash keeps names apart that share their beginning.
     let head: String = name.chars().take(LIMIT - 17).collect();
-    format!("{head}-{hash:016x}")
+    format!("{head}-{:016x}", hash(name))
 }
 
 fn entries(directory: &Path) -> Result<Vec<String>> {

@@ -40,7 +40,7 @@ impl Lab {
     pub(crate) fn up(name: &str, arguments: &[&str], manifest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lab = Self {
-            name: format!("test-{name}"),
+            name: format!("test-{name}-{}", std::process::id()),
             folder,
         };
         let all = [&["up", "-f", "-"], arguments].concat();
@@ -161,9 +161,13 @@ impl Lab {
     }
 
     fn cgroup(&self) -> std::path::PathBuf {
-        weir_net::cgroup::mount_point()
+        let root = weir_net::cgroup::mount_point().unwrap();
+        let prefix = format!("weir-lab-{}@", self.name);
+        let mut entries = std::fs::read_dir(&root)
             .unwrap()
-            .join(format!("weir-lab-{}", self.name))
+            .map(|entry| entry.unwrap());
+        let found = entries.find(|entry| entry.file_name().to_str().unwrap().starts_with(&prefix));
+        found.map_or_else(|| root.join(prefix), |entry| entry.path())
     }
 
     #[expect(
