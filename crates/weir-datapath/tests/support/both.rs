@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 
 use weir_abi::counter::{Counter, metric_index};
+use weir_abi::event::{EventRecord, kind};
 use weir_abi::observation::Hook;
-use weir_abi::{FlowEntry, FlowKey, Generation, IfIndex, Seconds};
-use weir_datapath::{Datapath, TestRun, clock};
+use weir_abi::{DropReason, FlowEntry, FlowKey, Generation, IfIndex, Seconds};
+use weir_datapath::{Datapath, EventSource, TestRun, clock};
 use weir_packet::memory::MemoryPacket;
 use weir_verdict::memory::MemoryTables;
 use weir_verdict::run::direction;
 use weir_verdict::{Redirect, Tables as _, Verdict, Workspace};
+use zerocopy::IntoBytes as _;
 
 /// `TC_ACT_OK`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`
 const PASS: i32 = 0;
@@ -29,6 +31,7 @@ pub(crate) struct Both {
     pub(crate) datapath: Datapath,
     pub(crate) tables: MemoryTables,
     workspace: RefCell<Workspace>,
+    events: RefCell<EventSource>,
     /// Rows whose difference was told already: each is told once, with the packet that made it.
     known: RefCell<BTreeSet<String>>,
 }
@@ -36,11 +39,14 @@ pub(crate) struct Both {
 impl Both {
     pub(crate) fn new(datapath: Datapath, tables: MemoryTables) -> Self {
         super::kernel_world::fill(&datapath.maps, &tables);
+        let events = RefCell::new(EventSource::open(&datapath.maps).unwrap());
+        let (workspace, known) = (RefCell::default(), RefCell::default());
         Self {
             datapath,
             tables,
-            workspace: RefCell::default(),
-            known: RefCell::default(),
+            workspace,
+            events,
+            known,
         }
     }
 
@@ -101,11 +107,69 @@ impl Both {
             let (kernel, memory) = (hex(&output.packet), hex(packet.bytes()));
             write!(problem, "\nkernel\n{kernel}\nmemory\n{memory}").unwrap();
         }
+        problem += &self.wrong_events(hook, interface, frame, verdict, &workspace);
         if problem.is_empty() {
             Ok((verdict, output.packet))
         } else {
             Err(format!("{verdict:?}{problem}"))
         }
+    }
+
+    /// A drop sends one event with its reason and the packet, the first packets of a flow one with where they were
+    /// seen, and no other packet any.
+    fn wrong_events(
+        &self,
+        hook: Hook,
+        interface: IfIndex,
+        frame: &[u8],
+        verdict: Verdict,
+        workspace: &Workspace,
+    ) -> String {
+        let mut sent = Vec::new();
+        self.events.borrow_mut().drain(16, |bytes| {
+            let mut record = EventRecord::default();
+            let length = bytes.len().min(size_of::<EventRecord>());
+            record.as_mut_bytes()[..length].copy_from_slice(&bytes[..length]);
+            if record.kind != kind::SIGNAL {
+                sent.push(record);
+            }
+        });
+        let expected = match verdict {
+            Verdict::Drop(DropReason::MulticastHandled | DropReason::IgmpHandled) => None,
+            Verdict::Drop(reason) | Verdict::Answer(reason, _) => {
+                Some((kind::DROP, reason.number()))
+            }
+            Verdict::Pass | Verdict::Redirect(_) if workspace.decision.report => {
+                Some((kind::TRACE, workspace.decision.observation as u8))
+            }
+            Verdict::Pass | Verdict::Redirect(_) => None,
+        };
+        let found: Vec<_> = sent
+            .iter()
+            .map(|record| (record.kind, record.subtype))
+            .collect();
+        if found != expected.into_iter().collect::<Vec<_>>() {
+            return format!("\nevents {found:?} instead of {expected:?}");
+        }
+        let Some(record) = sent.first() else {
+            return String::new();
+        };
+        if (record.hook, record.ifindex) != (hook as u8, interface) {
+            return format!("\nan event of hook {} at {}", record.hook, record.ifindex);
+        }
+        let captured = record
+            .capture
+            .get(..usize::from(record.captured))
+            .unwrap_or_default();
+        let whole = record.packet_length as usize == frame.len() && frame.starts_with(captured);
+        if matches!(verdict, Verdict::Drop(_)) && !whole {
+            let length = record.packet_length;
+            return format!(
+                "\nthe event shows another packet ({length} bytes)\n{}",
+                hex(captured)
+            );
+        }
+        String::new()
     }
 
     fn new_difference(&self) -> String {

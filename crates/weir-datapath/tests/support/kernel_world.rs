@@ -12,7 +12,7 @@ use weir_net::{Netlink, Route as KernelRoute, RouteKind, sysctl};
 use weir_verdict::memory::MemoryTables;
 
 use super::veth::veth;
-use super::world::{Links, NEIGHBOUR, NODE, UNROUTABLE_RANGE};
+use super::world::{Links, NEIGHBOUR, NODE, UNRESOLVED, UNROUTABLE_RANGE};
 
 const UNDERLAY: &str = "underlay";
 const GATEWAY: [&str; 2] = ["172.18.0.1", "fd00:18::1"];
@@ -49,6 +49,12 @@ impl Links {
             let mac = NEIGHBOUR.to_string().parse().unwrap();
             netlink
                 .replace_permanent_neighbour(link.index, gateway, mac)
+                .unwrap();
+        }
+        for address in UNRESOLVED {
+            let address = IpNet::from(address.parse::<IpAddr>().unwrap());
+            netlink
+                .ensure_route(&KernelRoute::device(address, link.index))
                 .unwrap();
         }
         for range in UNROUTABLE_RANGE {

@@ -32,6 +32,8 @@ pub(crate) const NODE: [&str; 2] = ["172.18.0.2", "fd00:18::2"];
 pub(crate) const OTHER_NODE: [&str; 2] = ["172.18.0.3", "fd00:18::3"];
 pub(crate) const WORLD: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
 pub(crate) const EXEMPT_HOST: [&str; 2] = ["10.9.9.9", "fd00:9::9"];
+/// On the node's own link, and nobody has answered for it yet.
+pub(crate) const UNRESOLVED: [&str; 2] = ["192.0.2.9", "2001:db8:2::9"];
 /// Behind a node that no row tells about.
 pub(crate) const LOST: [&str; 2] = ["10.244.9.9", "fd00:244:9::9"];
 /// The node's routing table refuses these.
@@ -154,6 +156,14 @@ impl Links {
         };
         let everything = prefix_key(["0.0.0.0/0", "::/0"][family].parse().unwrap());
         tables.routes.insert(everything, Ok(route));
+        // The kernel tells neither addresses nor MTU of a next hop that it has not resolved.
+        let unresolved = Route {
+            mtu: 0,
+            source_mac: MacAddress([0; 6]),
+            destination_mac: MacAddress([0; 6]),
+            ..route
+        };
+        tables.routes.insert(host(UNRESOLVED), Ok(unresolved));
         tables
             .routes
             .insert(range(UNROUTABLE_RANGE[family]), Err(FIB_UNREACHABLE));

@@ -6,8 +6,8 @@ use weir_datapath::Hook;
 
 use super::super::raw::{Ip, SCTP, TCP, UDP, ethernet, icmp, icmp_of, sctp, tcp, udp, vxlan};
 use super::super::world::{
-    EXEMPT_HOST, GONE, LOST, NEIGHBOUR, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, UNROUTABLE, WORLD,
-    pod_mac,
+    EXEMPT_HOST, GONE, LOST, NEIGHBOUR, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, UNRESOLVED,
+    UNROUTABLE, WORLD, pod_mac,
 };
 use super::{ACK, Expected, SYN, Table};
 
@@ -121,6 +121,10 @@ impl Table {
         );
         let packet = Ip::new(exempt, a, UDP).packet(&udp(exempt, a, [53, 44_001], b""));
         self.network("answer to that", &packet, to_a);
+        let unresolved = self.to(UNRESOLVED);
+        let packet = Ip::new(a, unresolved, UDP).packet(&udp(a, unresolved, [44_002, 53], b""));
+        self.pod("next hop not resolved", &packet, Expected::ToNetwork);
+        self.pod("next hop still not resolved", &packet, Expected::ToNetwork);
         let unroutable = self.to(UNROUTABLE);
         let packet = Ip::new(a, unroutable, UDP).packet(&udp(a, unroutable, [1, 2], b""));
         self.pod(
