@@ -28,7 +28,7 @@ use weir_api::endpoint::{EndpointCreated, EndpointRequest, Regenerated};
 use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, Loader};
-use weir_model::{IdentityTable, World};
+use weir_model::{Change, IdentityTable, World};
 use weir_net::{Netlink, Route};
 
 use crate::endpoint::Endpoint;
@@ -192,8 +192,12 @@ impl Core {
         } = batch;
         let world = Arc::make_mut(&mut self.world);
         let count = changes.len();
+        let mut nodes_differ = false;
         for change in changes {
-            self.dirty |= world.apply(change);
+            let of_node = matches!(change, Change::Node(_) | Change::NodeGone(_));
+            let differs = world.apply(change);
+            self.dirty |= differs;
+            nodes_differ |= differs && of_node;
         }
         self.dirty |= self.revision != revision || !self.synced;
         self.revision = revision;
@@ -224,6 +228,10 @@ impl Core {
         );
         self.shared.report("source", healthy, message);
         self.update_ranges();
+        // Which of the node's addresses is the primary one, and what tunnels cost.
+        if nodes_differ && self.kernel.is_some() {
+            self.ensure_network();
+        }
         if first {
             for (_, waiting) in std::mem::take(&mut self.waiting) {
                 match waiting {

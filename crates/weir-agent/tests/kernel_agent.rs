@@ -180,6 +180,11 @@ status: {podIP: 10.244.2.7}
 
     /// Runs a test beside an agent, or says why it cannot.
     fn with_agent(test: impl FnOnce(&Node) + Send + 'static) {
+        with_agent_and(&[], test);
+    }
+
+    /// The same with more flags.
+    fn with_agent_and(flags: &'static [&str], test: impl FnOnce(&Node) + Send + 'static) {
         let done = thread::spawn(|| {
             let possible = enter_new(&[Namespace::Network, Namespace::Mount])
                 .and_then(|()| mount::bpffs(Path::new("/sys/fs/bpf")));
@@ -218,6 +223,7 @@ status: {podIP: 10.244.2.7}
             if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
                 words.push(format!("--bpf-object={}", object.display()));
             }
+            words.extend(flags.iter().map(|flag| (*flag).to_owned()));
             let args = Program::parse_from(words).args;
             // Threads take the namespaces of the thread that starts them.
             thread::spawn(move || weir_agent::run(args));
@@ -440,6 +446,63 @@ status: {podIP: 10.244.2.7}
             assert!(labels.contains(&"k8s:app=changed".to_owned()), "{labels:?}");
             node.publish(3, OBJECTS);
             assert!(node.status().healthy, "{:?}", node.status().subsystems);
+        });
+    }
+
+    #[test]
+    fn native_mode_has_routes_and_the_whole_mtu() {
+        with_agent_and(&["--routing-mode=native", "--masquerade=false"], |node| {
+            let web = pod();
+            assert_eq!(node.create(&web, |_| {}).unwrap().mtu, 1500);
+            let mut netlink = Netlink::open().unwrap();
+            let routes = netlink.routes(weir_net::Family::V4).unwrap();
+            let remote = routes
+                .iter()
+                .find(|route| route.destination.to_string() == "10.244.2.0/24");
+            assert_eq!(remote.unwrap().gateway, Some("172.18.0.3".parse().unwrap()));
+            assert_eq!(pinned_maps().read_back().unwrap().nodes.len(), 0);
+            assert_eq!(pinned_maps().masquerade_exempt.keys().unwrap().len(), 0);
+            // The node leaves; nothing of it stays.
+            let (left, _) = OBJECTS
+                .split_once("---\napiVersion: v1\nkind: Node\nmetadata: {name: n2}")
+                .unwrap();
+            node.publish(2, left);
+            let routes = netlink.routes(weir_net::Family::V4).unwrap();
+            assert!(
+                !routes
+                    .iter()
+                    .any(|route| route.destination.to_string() == "10.244.2.0/24")
+            );
+            assert_eq!(node.status().repairs, 0);
+        });
+    }
+
+    #[test]
+    fn pods_follow_the_mtu_of_the_underlay_and_of_the_tunnel() {
+        with_agent(|node| {
+            let web = pod();
+            let made = node.create(&web, |_| {}).unwrap();
+            assert_eq!(made.mtu, 1450);
+            let mut inside = Netlink::open_in(&NetNamespace::open(&web.netns).unwrap()).unwrap();
+            let mut mtu_of_pod = || inside.require_link("eth0").unwrap().mtu;
+            // A node that only IPv6 leads to has larger outer headers.
+            let six = "---\napiVersion: v1\nkind: Node\nmetadata: {name: n6}\n\
+                       status: {addresses: [{type: InternalIP, address: 'fd00:18::6'}]}\n";
+            node.publish(2, &format!("{OBJECTS}{six}"));
+            wait("the tunnel's MTU", || mtu_of_pod() == 1430);
+            let mut netlink = Netlink::open().unwrap();
+            let underlay = netlink.require_link("eth0").unwrap();
+            netlink
+                .change_link(
+                    underlay.index,
+                    &LinkChange {
+                        mtu: Some(1400),
+                        ..LinkChange::default()
+                    },
+                )
+                .unwrap();
+            wait("the underlay's MTU", || mtu_of_pod() == 1330);
+            assert_eq!(node.status().repairs, 0);
         });
     }
 

@@ -35,6 +35,8 @@ impl Core {
     pub(super) fn network_changed(&mut self, next_hops: bool) {
         self.ensure_network();
         self.check_links();
+        // What follows from the change itself is no damage.
+        self.settle();
         if self.synced && self.kernel.is_some() {
             self.check_routes();
         }
