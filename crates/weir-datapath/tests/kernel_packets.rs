@@ -264,6 +264,35 @@ mod kernel {
         });
     }
 
+    /// Large packets that a device will cut count as their segments do. (Into the tunnel they cannot be tested so: a
+    /// test packet has a segment size but no segmentation type, and the kernel refuses to make room in it.)
+    #[test]
+    fn packets_before_segmentation() {
+        everywhere(|both, links, _| {
+            let run = |name, packet: &[u8], size| {
+                both.run_segmented(name, links.pod_a, &from_pod(0x0a, packet), size)
+                    .0
+            };
+            for (a, world) in POD_A.into_iter().zip(WORLD) {
+                let large =
+                    |to, ports| Ip::new(a, to, TCP).packet(&tcp(a, to, ports, ACK, &[0x42; 2800]));
+                let b = if ip(a).is_v4() { POD_B[0] } else { POD_B[1] };
+                let to_b = Verdict::Redirect(Redirect::Peer(links.pod_b));
+                assert_eq!(run("to a pod", &large(b, [700, 80]), 1400), to_b);
+                assert_eq!(run("to a pod again", &large(b, [700, 80]), 1400), to_b);
+                let out = run("to the world", &large(world, [700, 80]), 1400);
+                assert!(matches!(out, Verdict::Redirect(_)), "{out:?}");
+                let out = run("to the world again", &large(world, [700, 80]), 1400);
+                assert!(matches!(out, Verdict::Redirect(_)), "{out:?}");
+                let refused = run("segments too large", &large(world, [701, 80]), 1480);
+                assert!(
+                    matches!(refused, Verdict::Answer(DropReason::FragmentationNeeded, _)),
+                    "{refused:?}"
+                );
+            }
+        });
+    }
+
     /// Every prefix of a packet and every flip of a bit in its headers: both sides agree on all of them.
     #[test]
     fn mangled_packets() {

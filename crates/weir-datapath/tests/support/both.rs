@@ -62,22 +62,44 @@ impl Both {
             .unwrap_or_else(|problem| panic!("{name}: {problem}"))
     }
 
-    /// The same, with the difference as an error.
+    /// The same with a packet of a pod that will be cut into segments with this much payload.
+    pub(crate) fn run_segmented(
+        &self,
+        name: &str,
+        interface: IfIndex,
+        frame: &[u8],
+        segment_size: u32,
+    ) -> (Verdict, Vec<u8>) {
+        self.compare_segmented(Hook::FromContainer, interface, frame, segment_size)
+            .unwrap_or_else(|problem| panic!("{name}: {problem}"))
+    }
+
+    /// As [`Self::run`], with the difference as an error.
     pub(crate) fn compare(
         &self,
         hook: Hook,
         interface: IfIndex,
         frame: &[u8],
     ) -> Result<(Verdict, Vec<u8>), String> {
+        self.compare_segmented(hook, interface, frame, 0)
+    }
+
+    fn compare_segmented(
+        &self,
+        hook: Hook,
+        interface: IfIndex,
+        frame: &[u8],
+        segment_size: u32,
+    ) -> Result<(Verdict, Vec<u8>), String> {
         let program = self.datapath.programs.get(hook);
-        let output = TestRun::new(frame)
-            .device(interface)
-            .ingress(interface)
-            .run(program);
+        let segments = if segment_size == 0 { 0 } else { 2 };
+        let run = TestRun::new(frame).device(interface).ingress(interface);
+        let output = run.gso(segment_size, segments).run(program);
         let output = output.map_err(|error| format!("{error} ({:?})", error.errno()))?;
 
         self.tables.now.set(clock::now().get());
-        let mut packet = MemoryPacket::new(frame.to_vec());
+        let packet = MemoryPacket::new(frame.to_vec());
+        let mut packet = packet.with_segment_size(segment_size);
         let mut workspace = self.workspace.borrow_mut();
         let verdict = weir_verdict::run(&mut packet, &self.tables, hook, interface, &mut workspace);
         if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
