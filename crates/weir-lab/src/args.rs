@@ -123,6 +123,9 @@ pub(crate) struct Get {
     /// Namespace; with a name it defaults to `default`, without one to all.
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
+    /// All namespaces, which is what happens without a name anyway.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Output,

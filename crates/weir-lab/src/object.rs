@@ -62,6 +62,15 @@ impl Object {
             is_dns_name(&name) || kind.contains("Role"),
             "the name of {kind} `{name}` is not a DNS name in lower case"
         );
+        for field in ["labels", "annotations"] {
+            for (key, text) in value["metadata"][field].as_object().into_iter().flatten() {
+                // YAML takes words like `y`, `on` and `1` for something else unless they are quoted.
+                ensure!(
+                    text.is_string(),
+                    "{field} of {kind} {name}: `{key}` is not a string (quote it)"
+                );
+            }
+        }
         if is_namespaced(&kind) {
             let namespace = value["metadata"]["namespace"]
                 .as_str()
@@ -325,6 +334,48 @@ mod tests {
         );
         check_error(&long, "longer than 253");
         check_error("kind: [", "");
+    }
+
+    #[test]
+    fn words_that_yaml_takes_for_something_else_survive() {
+        let words = [
+            "y",
+            "n",
+            "on",
+            "No",
+            "true",
+            "null",
+            "~",
+            "1",
+            "0x1f",
+            "1e3",
+            "1_000",
+            ".5",
+            "12:30",
+            "2026-01-01",
+            "",
+            " x",
+            "a: b",
+            "#c",
+            "- d",
+            "é\n",
+        ];
+        for word in words {
+            let text = serde_json::json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": word}}
+            });
+            let object = Object::new(text).unwrap();
+            let again = Object::parse_all(&object.to_yaml().unwrap()).unwrap();
+            assert_eq!(
+                again.first().unwrap().text("/metadata/labels/x"),
+                Some(word),
+                "{word:?}"
+            );
+        }
+        check_error(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {x: y}}\n",
+            "quote it",
+        );
     }
 
     #[test]

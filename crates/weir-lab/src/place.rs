@@ -114,6 +114,11 @@ impl Place {
             _ => Ok(()),
         };
         ended.and(removed).and(folder)?;
+        // The folders above go with the last lab; until then they are not empty.
+        let root = root();
+        if fs::remove_dir(&root).is_ok() && root == Path::new(ROOT_DEFAULT) {
+            root.parent().map(fs::remove_dir);
+        }
         Ok(existed)
     }
 }

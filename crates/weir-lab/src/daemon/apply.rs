@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::{
@@ -57,7 +57,10 @@ impl Lab {
         {
             let (count, mut counts) = (objects.len(), BTreeMap::new());
             let mut state = locked(&self.state);
-            for object in objects {
+            for mut object in objects {
+                if object.kind() == "Node" {
+                    self.complete_node(&mut object)?;
+                }
                 create_namespace(&mut state.store, object.namespace());
                 let key = object.key();
                 let word = match state.store.upsert(object) {
@@ -81,6 +84,28 @@ impl Lab {
         let outcome = self.follow(say)?;
         drop(operation);
         self.finish(begin, wait, outcome, say)
+    }
+
+    /// Fills in what a Node object leaves out: the addresses and ranges that the lab gave the node.
+    fn complete_node(&self, object: &mut Object) -> Result<()> {
+        let node = self
+            .node(object.name())
+            .context("nodes are built by `weir lab up` only")?;
+        let made = node.object()?;
+        let has_ranges =
+            object.get("/spec/podCIDRs").is_some() || object.get("/spec/podCIDR").is_some();
+        let mut addresses = object.list("/status/addresses").iter();
+        let has_address = addresses.any(|entry| entry["type"] == "InternalIP");
+        let value = object.value_mut();
+        if !has_ranges {
+            for field in ["podCIDR", "podCIDRs"] {
+                value["spec"][field] = made.value()["spec"][field].clone();
+            }
+        }
+        if !has_address {
+            value["status"]["addresses"] = made.value()["status"]["addresses"].clone();
+        }
+        Ok(())
     }
 
     /// Deletes objects with what belongs to them.

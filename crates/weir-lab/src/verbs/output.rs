@@ -34,7 +34,7 @@ pub(crate) fn data(words: Arguments<'_>) -> Result<()> {
 /// Shows objects.
 pub(crate) fn get(place: &Place, get: &Get) -> Result<()> {
     let namespace = match (&get.namespace, &get.object) {
-        (None, Some(_)) => Some("default".to_owned()),
+        (None, Some(_)) if !get.all_namespaces => Some("default".to_owned()),
         (namespace, _) => namespace.clone(),
     };
     let request = Request::Get {
