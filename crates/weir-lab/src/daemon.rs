@@ -32,6 +32,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 use crate::{
@@ -56,6 +57,7 @@ pub(crate) fn run(place: &Place) -> Result<ExitCode> {
         .with_ansi(false)
         .with_writer(Mutex::new(log))
         .init();
+    allow_many_files()?;
     let cgroup = place.cgroup()?.join("daemon");
     fs::create_dir_all(&cgroup)?;
     weir_net::cgroup::join(&cgroup)?;
@@ -91,6 +93,14 @@ pub(crate) fn run(place: &Place) -> Result<ExitCode> {
     // Whoever takes the lab down ends this process with its cgroup.
     stopped.recv().ok();
     Ok(ExitCode::SUCCESS)
+}
+
+/// A thousand probes at once need more files than the usual 1024; sandboxes inherit the limit.
+fn allow_many_files() -> Result<()> {
+    const ENOUGH: u64 = 65536;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(ENOUGH)), hard)?;
+    Ok(())
 }
 
 /// Works on the one request of a caller.

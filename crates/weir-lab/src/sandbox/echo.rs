@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -99,7 +100,7 @@ async fn accept(name: String, listener: TcpListener) {
                 });
             }
             // Out of descriptors or a connection that died early: the next one may be better.
-            Err(_) => tokio::task::yield_now().await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
