@@ -202,7 +202,7 @@ pub(crate) fn watch_readiness(
                 } else {
                     UNREADY_PERIOD
                 };
-                thread::park_timeout(period.min(Duration::from_secs(1)));
+                thread::park_timeout(period);
             }
         })?;
     Ok(())
