@@ -32,17 +32,19 @@ mod world;
 #[cfg(test)]
 mod kernel {
     use weir_abi::config::features;
-    use weir_abi::{DropReason, MacAddress, Slot};
+    use weir_abi::{DropReason, IfIndex, MacAddress, Slot};
     use weir_datapath::Hook;
     use weir_verdict::memory::MemoryTables;
     use weir_verdict::{Redirect, Verdict};
 
     use super::both::Both;
     use super::node::{loader, on_a_node};
-    use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp};
+    use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp, vxlan};
     use super::table::rows;
     use super::tuple::tuple;
-    use super::world::{Links, NEIGHBOUR, NODE, POD_A, POD_B, WORLD, ip, pod_mac};
+    use super::world::{
+        Links, NEIGHBOUR, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
+    };
 
     const FIN: u8 = 1;
     const SYN: u8 = 2;
@@ -294,8 +296,22 @@ mod kernel {
     }
 
     /// Every prefix of a packet and every flip of a bit in its headers: both sides agree on all of them.
+    fn mangle(both: &Both, hook: Hook, link: IfIndex, good: &[u8], headers: usize) {
+        // The kernel itself refuses to test an IP packet that is shorter than its header.
+        let shortest = if good[12] == 8 { 34 } else { 54 };
+        for length in shortest..good.len() {
+            both.run(&format!("{length} bytes"), hook, link, &good[..length]);
+        }
+        for bit in 0..headers * 8 {
+            both.thorough.set(bit % 32 == 31);
+            let mut bad = good.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            both.run(&format!("bit {bit}"), hook, link, &bad);
+        }
+    }
+
     #[test]
-    fn mangled_packets() {
+    fn mangled_packets_from_pods() {
         everywhere(|both, links, _| {
             for family in 0..2 {
                 let (a, b) = (POD_A[family], POD_B[family]);
@@ -304,22 +320,27 @@ mod kernel {
                 let ping = Ip::new(a, b, echo).packet(&ping);
                 for good in [tcp_packet(a, b, [40_000, 80], SYN), ping] {
                     let good = from_pod(0x0a, &good);
-                    // The kernel itself refuses to test an IP packet that is shorter than its header.
-                    for length in [34, 54][family]..good.len() {
-                        let name = format!("{length} bytes");
-                        both.run(&name, Hook::FromContainer, links.pod_a, &good[..length]);
-                    }
-                    for bit in 0..good.len().min(80) * 8 {
-                        let mut bad = good.clone();
-                        bad[bit / 8] ^= 1 << (bit % 8);
-                        both.run(
-                            &format!("bit {bit}"),
-                            Hook::FromContainer,
-                            links.pod_a,
-                            &bad,
-                        );
-                    }
+                    let headers = good.len().min(80);
+                    mangle(both, Hook::FromContainer, links.pod_a, &good, headers);
                 }
+            }
+        });
+    }
+
+    #[test]
+    fn mangled_packets_from_the_network() {
+        everywhere(|both, links, native| {
+            for family in 0..2 {
+                let (a, remote) = (POD_A[family], REMOTE[family]);
+                let mut good = tcp_packet(remote, a, [40_000, 80], SYN);
+                if !native {
+                    let (node, other) = (NODE[0], OTHER_NODE[0]);
+                    let payload = udp(other, node, [50_000, 8472], &vxlan([0, 0, 1], &good));
+                    good = Ip::new(other, node, UDP).packet(&payload);
+                }
+                let good = ethernet(NEIGHBOUR, pod_mac(1), &good);
+                let headers = good.len() - 4;
+                mangle(both, Hook::FromNetdev, links.underlay, &good, headers);
             }
         });
     }

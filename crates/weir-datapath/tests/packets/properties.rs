@@ -171,6 +171,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..120),
     ) {
         let mut tables = LINKS.tables(false);
+        tables.config.timeout_tcp_syn = 60;
+        tables.config.timeout_other = 60;
+        tables.config.report_interval = 5;
         tables.config.masquerade_port_min = 50_000;
         tables.config.masquerade_port_max = 50_015;
         let mut now = 1000;

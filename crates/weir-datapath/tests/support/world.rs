@@ -74,6 +74,11 @@ impl Links {
             host: self.host,
             node_ipv4: ip(NODE[0]),
             node_ipv6: ip(NODE[1]),
+            // Longer than any test: the two sides may read the clock in different seconds, and nothing may hang on it.
+            report_interval: 3600,
+            timeout_tcp_syn: 3600,
+            timeout_tcp_closing: 3000,
+            timeout_other: 3600,
             underlay_mtu: UNDERLAY_MTU,
             pod_mtu: if native {
                 UNDERLAY_MTU
