@@ -59,8 +59,10 @@ pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
     let addresses = match addresses {
         Ok(addresses) => addresses,
         Err(error) => {
-            if let Err(end) = sandbox.end() {
-                tracing::warn!(pod = %key, error = %end, "sandbox left behind");
+            // The agent may have made the endpoint all the same; taking away what is not there is no error.
+            let disconnected = disconnect(lab, node, &key, &container_id, host_network);
+            if let Err(end) = disconnected.and(sandbox.end()) {
+                tracing::warn!(pod = %key, error = format!("{end:#}"), "something is left behind");
             }
             return Err(error);
         }
@@ -98,20 +100,31 @@ pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
 /// Takes a pod down. Does all it can before it complains.
 pub(crate) fn stop_pod(lab: &Lab, key: &Key, pod: &Pod) -> Result<()> {
     let node = lab.node(&pod.node)?;
-    let disconnected = match (pod.host_network, lab.topology.dataplane) {
+    let disconnected = disconnect(lab, node, key, &pod.container_id, pod.host_network);
+    let ended = pod.sandbox.end();
+    fs::remove_dir_all(lab.place.pod(&key.namespace, &key.name)).ok();
+    disconnected.and(ended)
+}
+
+/// Takes a pod's link and addresses away, if it has any.
+fn disconnect(
+    lab: &Lab,
+    node: &Node,
+    key: &Key,
+    container_id: &str,
+    host_network: bool,
+) -> Result<()> {
+    match (host_network, lab.topology.dataplane) {
         (true, _) => Ok(()),
         (false, Dataplane::Weir) => node
             .client()
-            .delete(&format!("{ENDPOINTS}/{}", pod.container_id))
+            .delete(&format!("{ENDPOINTS}/{container_id}"))
             .with_context(|| format!("cannot remove the endpoint of {key}")),
         (false, Dataplane::KernelRouting | Dataplane::KernelVxlan) => {
             locked(&node.pool).give_back(&key.to_string());
             Ok(())
         }
-    };
-    let ended = pod.sandbox.end();
-    fs::remove_dir_all(lab.place.pod(&key.namespace, &key.name)).ok();
-    disconnected.and(ended)
+    }
 }
 
 /// Starts one container, or the built-in server in its place.
