@@ -11,6 +11,7 @@ mod drift;
 mod links;
 mod network;
 mod realize;
+mod remover;
 mod requests;
 mod routes;
 mod start;
@@ -38,6 +39,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 
 pub(crate) use network::watch;
+pub(crate) use remover::Remover;
 pub(crate) use start::{OnLoaded, Parts};
 
 /// How often everything is read back and compared.
@@ -83,6 +85,7 @@ pub(crate) struct Core {
     shared: Arc<Shared>,
     store: Store,
     netlink: Netlink,
+    remover: Remover,
     loader: Loader,
     kernel: Option<Kernel>,
     /// When a failed load is tried again.

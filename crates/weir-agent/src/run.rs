@@ -21,7 +21,7 @@ use weir_net::{Netlink, Watch};
 
 use crate::api::{self, Api};
 use crate::args::{Args, MetricsAddress};
-use crate::core::{Core, Input, OnLoaded, Parts};
+use crate::core::{Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
 use crate::shared::Shared;
 use crate::store::Store;
@@ -42,6 +42,10 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let _lock = claim(&args.socket)?;
     let store = Store::open(&args.state)?;
     let netlink = Netlink::open()?;
+    let remover = Remover::start(Netlink::open()?).map_err(|source| AgentError::Start {
+        what: "the remover of links",
+        source,
+    })?;
     let watch = Watch::open()?;
     let mut loader = Loader::new(PinRoot::new(&args.pins)).with_sizes(sizes);
     if let Some(path) = &args.bpf_object {
@@ -64,6 +68,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         shared: Arc::clone(&shared),
         store,
         netlink,
+        remover,
         loader,
         on_loaded: helpers.on_loaded(),
     };

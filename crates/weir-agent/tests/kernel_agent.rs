@@ -323,15 +323,16 @@ status: {podIP: 10.244.2.7}
             assert_eq!(again.repaired.len(), 1, "{again:?}");
 
             node.client.delete("/v1/endpoints/c1").unwrap();
+            let second = |request: &mut EndpointRequest| request.container_id = "c2".to_owned();
+            node.create(&web, second)
+                .expect("the namespace is free at once");
+            node.client.delete("/v1/endpoints/c2").unwrap();
             node.client.delete("/v1/endpoints/c1").unwrap();
             assert!(maps.endpoints.get(&address).unwrap().is_none());
-            assert!(
-                Netlink::open()
-                    .unwrap()
-                    .link(&made.interface)
-                    .unwrap()
-                    .is_none()
-            );
+            wait("the link to go", || {
+                let link = Netlink::open().unwrap().link(&made.interface);
+                link.unwrap().is_none()
+            });
             assert_eq!(
                 node.client.get::<Vec<Endpoint>>(path::ENDPOINTS).unwrap(),
                 []

@@ -2,15 +2,20 @@
 //! Reads everything back now and then, and puts right what somebody else has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 
 use ipnet::IpNet;
 use weir_abi::observation::Hook;
 use weir_abi::{IfIndex, Slot};
 use weir_compile::{Operation, plan};
+use weir_datapath::{Attached, Datapath};
 
 use super::devices::{HOST_LINK, NET_LINK, POD_LINK_PREFIX};
 use super::{Core, links};
 use crate::error::chain;
+
+/// Threads that attach programs, at most.
+const AT_ONCE: usize = 32;
 
 impl Core {
     /// Compares everything.
@@ -132,7 +137,8 @@ impl Core {
             });
             hexadecimal && name != HOST_LINK && name != NET_LINK && !known.contains(name)
         };
-        for link in found.iter().filter(|link| is_orphan(&link.name)) {
+        let orphans = found.iter().filter(|link| is_orphan(&link.name));
+        for link in orphans.filter(|link| !self.remover.is_at(link.index)) {
             match self.netlink.delete_link(link.index) {
                 Ok(_) => tracing::info!(link = link.name, "link of no endpoint removed"),
                 Err(error) => tracing::warn!(
@@ -199,12 +205,13 @@ impl Core {
             .map(|link| (link.hook, link.interface))
             .collect();
         let mut failures: BTreeMap<IfIndex, String> = BTreeMap::new();
-        for (hook, index) in wanted.iter().copied() {
-            if right.contains(&(hook, index)) {
-                self.attached.insert((hook, index));
-                continue;
-            }
-            match datapath.attach(hook, index) {
+        let (there, missing): (Vec<_>, Vec<_>) = wanted
+            .iter()
+            .copied()
+            .partition(|place| right.contains(place));
+        self.attached.extend(there);
+        for ((hook, index), result) in attach(datapath, &missing) {
+            match result {
                 Ok(_) => {
                     if !self.attached.insert((hook, index)) {
                         let what =
@@ -257,4 +264,28 @@ impl Core {
             }
         }
     }
+}
+
+/// A place for a program.
+type Place = (Hook, IfIndex);
+
+/// Attaches at several places at once: each attachment waits for an RCU grace period, and those who
+/// wait together wait for the same one.
+fn attach(datapath: &Datapath, places: &[Place]) -> Vec<(Place, weir_datapath::Result<Attached>)> {
+    let one = |place: &Place| (*place, datapath.attach(place.0, place.1));
+    if let [place] = places {
+        return vec![one(place)];
+    }
+    let mut done = Vec::new();
+    for some in places.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let waiting: Vec<_> = some
+                .iter()
+                .map(|place| scope.spawn(|| one(place)))
+                .collect();
+            // A thread that panicked has attached nothing; the next tick tries again.
+            done.extend(waiting.into_iter().filter_map(|thread| thread.join().ok()));
+        });
+    }
+    done
 }

@@ -143,6 +143,14 @@ impl Core {
             self.remove(id, "the container has another network namespace");
             self.settle();
         }
+        // A container that takes over the namespace of one before it.
+        for link in self.remover.leaving(inode) {
+            let source = self.netlink.delete_link(link);
+            source.map_err(|source| EndpointError::Link {
+                pod: pod.to_string(),
+                source,
+            })?;
+        }
         let addresses = self.allocate(request, pod)?;
         let connected = self.connect_with(proven, &namespace, inode, &addresses);
         if connected.is_err() {
@@ -306,16 +314,11 @@ impl Core {
                 );
             }
             self.attached.remove(&(Hook::FromContainer, index));
-            if let Err(error) = self.netlink.delete_link_named(&record.host_interface) {
-                tracing::warn!(
-                    endpoint = record.id,
-                    error = chain(&error),
-                    "link not removed"
-                );
-            }
             for address in &record.addresses {
                 self.ipam.release(*address, monotonic());
             }
+            // Before the link: a link without state is removed by the next agent, but state with a
+            // link would be an endpoint again.
             if let Err(error) = self.store.remove_endpoint(record.id) {
                 tracing::warn!(
                     endpoint = record.id,
@@ -323,6 +326,8 @@ impl Core {
                     "state not removed"
                 );
             }
+            let link = weir_net::IfIndex::new(record.host_index);
+            self.remover.remove(link, record.netns_inode);
         }
     }
 

@@ -13,7 +13,7 @@ use weir_model::World;
 use weir_net::Netlink;
 
 use super::devices::{self, NodeNetwork};
-use super::{Core, Input, Kernel, LOAD_AGAIN, links};
+use super::{Core, Input, Kernel, LOAD_AGAIN, Remover, links};
 use crate::endpoint::Endpoint;
 use crate::error::chain;
 use crate::ipam::Ipam;
@@ -31,6 +31,7 @@ pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) store: Store,
     pub(crate) netlink: Netlink,
+    pub(crate) remover: Remover,
     pub(crate) loader: Loader,
     pub(crate) on_loaded: OnLoaded,
 }
@@ -42,6 +43,7 @@ impl Core {
             shared,
             store,
             netlink,
+            remover,
             loader,
             on_loaded,
         } = parts;
@@ -59,6 +61,7 @@ impl Core {
             shared,
             store,
             netlink,
+            remover,
             loader,
             kernel: None,
             load_again: None,
