@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Address family of the traffic
     #[arg(long, value_enum, default_value_t = Family::V4, global = true)]
     family: Family,
+    /// Measure this weir binary instead of building one
+    #[arg(long, global = true)]
+    binary: Option<PathBuf>,
     /// Exit with 1 when a target is missed
     #[arg(long, global = true)]
     strict: bool,
@@ -65,7 +68,10 @@ struct Bench {
 pub(crate) fn run(args: &Args) -> Result<()> {
     host::require()?;
     let bench = Bench {
-        weir: build::build(true)?,
+        weir: match &args.binary {
+            Some(binary) => std::path::absolute(binary)?,
+            None => build::build(true)?,
+        },
         rounds: args.rounds,
         for_ms: args.for_ms,
         family: args.family,

@@ -153,23 +153,23 @@ impl<'a> Labs<'a> {
 
     /// Measures both sides in turns.
     fn compare(&self, comparison: &Comparison, kind: &str, target: Target) -> Result<Figure> {
-        let (mut weir, mut kernel) = (Vec::new(), Vec::new());
+        let (mut weir, mut kernel, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         // The first round opens flows and fills caches on both sides; it does not count.
         for round in 0..=self.bench.rounds {
-            let rates = [
-                self.rate(comparison.weir, comparison.place, kind)?,
-                self.rate(comparison.kernel, comparison.place, kind)?,
-            ];
+            let ours = self.rate(comparison.weir, comparison.place, kind)?;
+            let theirs = self.rate(comparison.kernel, comparison.place, kind)?;
             if round > 0 {
-                weir.push(rates[0]);
-                kernel.push(rates[1]);
+                weir.push(ours);
+                kernel.push(theirs);
+                ratios.push(ours / theirs);
             }
         }
-        let weir = median(&weir).context("no round was measured")?;
-        let kernel = median(&kernel).context("no round was measured")?;
+        let middle = |values: &[f64]| median(values).context("no round was measured");
+        let (weir, kernel) = (middle(&weir)?, middle(&kernel)?);
         Ok(Figure {
             name: format!("{kind}: {}", comparison.name),
-            value: weir / kernel,
+            // Of neighbours in time: a machine that slows down half way moves both sides of a ratio.
+            value: middle(&ratios)?,
             unit: "x",
             target,
             note: format!("({} / {})", rate_text(kind, weir), rate_text(kind, kernel)),
