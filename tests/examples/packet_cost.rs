@@ -41,9 +41,10 @@ fn main() -> Result<()> {
     for family in [Family::V4, Family::V6] {
         let root = PinRoot::new(Path::new("/sys/fs/bpf").join(family.name()));
         let sizes = MapSizes::from_config(&BTreeMap::from([("flows".to_owned(), 600_000)]))?;
-        let datapath = Loader::new(root)
-            .with_sizes(sizes)
-            .load(&DatapathConfig::DEFAULT)?;
+        let datapath = Loader::new(root).with_sizes(sizes).load(&DatapathConfig {
+            report_interval: 3600,
+            ..DatapathConfig::DEFAULT
+        })?;
         add_pods(&datapath, family)?;
         measure(&datapath, family)?;
     }
