@@ -4,7 +4,13 @@
 use crate::maps;
 use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
+use aya_ebpf::bindings::{
+    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{
+    bpf_ktime_get_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_skb_load_bytes,
+};
 use core::ptr::write_volatile;
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags, kind};
@@ -91,14 +97,34 @@ fn output(tables: &KernelTables, record: &EventRecord) {
     // SAFETY: a map and a record that both live long enough; the helper copies the record.
     let code = unsafe {
         bpf_ringbuf_output(
-            (&raw const maps::EVENTS).cast_mut().cast(),
+            ring(),
             (&raw const *record).cast_mut().cast(),
             size_of::<EventRecord>() as u64,
-            0,
+            urgency(),
         )
     };
     if code != 0 {
         tables.count(Counter::EventsLost);
+    }
+}
+
+#[inline(always)]
+fn ring() -> *mut c_void {
+    (&raw const maps::EVENTS).cast_mut().cast()
+}
+
+/// Waking the reader costs more than all the rest of an event, so it is left to the reader's own
+/// clock (it looks ten times a second) until a quarter of the ring is full.
+#[inline(always)]
+fn urgency() -> u64 {
+    // SAFETY: the map lives as long as the program.
+    let waiting = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_AVAIL_DATA)) };
+    // SAFETY: as above.
+    let size = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_RING_SIZE)) };
+    if waiting > size / 4 {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
     }
 }
 
@@ -112,10 +138,10 @@ pub fn signal(subtype: u8) {
     // SAFETY: as in `output`. A lost signal is followed by others.
     let _ = unsafe {
         bpf_ringbuf_output(
-            (&raw const maps::EVENTS).cast_mut().cast(),
+            ring(),
             (&raw const head).cast_mut().cast(),
             8,
-            0,
+            u64::from(BPF_RB_FORCE_WAKEUP),
         )
     };
 }

@@ -51,7 +51,7 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     // SAFETY: per-CPU memory; programs of one CPU do not interrupt each other here, and this is
     // the only reference.
     let scratch = unsafe { &mut *scratch };
-    let verdict = weir_verdict::run(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
+    let verdict = weir_verdict::start(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
     let workspace = &scratch.workspace;
     let traces = tables.config(|config| &config.features) & features::TRACE != 0
         && tables.config(|config| &config.features) & features::DRY_RUN == 0;
@@ -68,7 +68,7 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
         let what = What { kind: kind::TRACE, subtype: workspace.decision.observation as u8, hook };
         event::send(&skb, &mut scratch.record, workspace, what);
     }
-    match verdict {
+    match weir_verdict::conclude(&mut skb, &tables, workspace, verdict) {
         Verdict::Pass => TC_ACT_OK,
         Verdict::Drop(_) => TC_ACT_SHOT,
         Verdict::Redirect(redirect) | Verdict::Answer(_, redirect) => carry_out(raw, redirect),

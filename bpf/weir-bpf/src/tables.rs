@@ -251,8 +251,9 @@ fn ask_route(
         _ => return code,
     };
     found.egress = IfIndex(query.ifindex);
+    // Without a neighbour the kernel stops before it reports the MTU.
     // SAFETY: both members of the union are the same u16.
-    found.mtu = unsafe { query.__bindgen_anon_1.mtu_result };
+    found.mtu = if resolved { unsafe { query.__bindgen_anon_1.mtu_result } } else { 0 };
     found.source_mac = if resolved { mac(&query.smac) } else { MacAddress([0; 6]) };
     found.destination_mac = if resolved { mac(&query.dmac) } else { MacAddress([0; 6]) };
     0

@@ -150,6 +150,13 @@ impl Kind {
         Self(self.0 | other.0)
     }
 
+    /// The bits of this one that the other one lacks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether packets are rewritten beyond MAC addresses and TTL.
     #[inline(always)]
     pub const fn translates(self) -> bool {
@@ -271,8 +278,8 @@ impl FlowEntry {
     }
 }
 
-/// Entries of the `generations` map.
-pub const SLOTS: u32 = 65_536;
+/// Entries of the `generations` map: few enough that the map stays in the processor's caches.
+pub const SLOTS: u32 = 4_096;
 
 impl Slot {
     /// Never bumped: an unused place in [`Dependencies`].
@@ -302,10 +309,7 @@ impl Slot {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the result is below COUNT = 2^16"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the result is below COUNT")]
     const fn spread(hash: u32) -> Self {
         let range = Self::COUNT - Self::FIRST_HASHED;
         Self((((hash as u64 * range as u64) >> 32) as u32 + Self::FIRST_HASHED) as u16)

@@ -120,8 +120,8 @@ pub(crate) fn read_ring(
     shared.report("events", true, "reading the ring buffer");
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
-        // The time-out is for the stop flag and for what is lost without a wake-up.
-        let _ = poll(&mut fds, PollTimeout::from(1000u16));
+        // The programs wake nobody until the ring fills up: waking costs them more than the record.
+        let _ = poll(&mut fds, PollTimeout::from(100u16));
         let names = shared
             .events
             .has_listeners()

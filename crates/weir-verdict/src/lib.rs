@@ -33,5 +33,5 @@ pub mod memory;
 
 pub use decision::{Decision, Outcome, Workspace};
 pub use live::LiveFlow;
-pub use run::{Arrival, Redirect, Verdict, run};
+pub use run::{Arrival, Redirect, Verdict, conclude, run, start};
 pub use tables::{Insert, Route, Tables};

@@ -138,9 +138,8 @@ fn finish<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Outc
     if entry.translated_source.0 == key.source.0
         && entry.translated_source_port.0 == key.source_port.0
     {
-        // The node's own connection keeps its tuple.
-        let Kind(bits) = entry.kind;
-        entry.kind = Kind(bits & Kind::OUT.0);
+        let translation = Kind::MASQUERADE.with(Kind::TRANSLATE_SOURCE);
+        entry.kind = entry.kind.without(translation);
     } else {
         write_deltas(key, entry);
     }
@@ -177,6 +176,14 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
     } = decision;
     pair_key.destination_port = port;
     entry.translated_source_port = port;
+    // The node's own connection that keeps its tuple is not translated at all.
+    let translation = Kind::MASQUERADE.with(Kind::TRANSLATE_DESTINATION);
+    let kept = pair_key.destination.0 == key.source.0 && port.0 == key.source_port.0;
+    pair.kind = if kept {
+        pair.kind.without(translation)
+    } else {
+        pair.kind.with(translation)
+    };
     match tables.insert_flow(pair_key, pair, Insert::Reserve) {
         Ok(()) => return Attempt::Reserved,
         Err(EXISTS) => {}

@@ -50,13 +50,26 @@ pub enum Verdict {
     Redirect(Redirect),
     /// It is gone, for this reason.
     Drop(DropReason),
-    /// It is gone for this reason, but its sender is told by the packet that it became.
+    /// It is gone for this reason, but its sender is told by the packet that it becomes.
     Answer(DropReason, Redirect),
 }
 
 /// Handles one packet; afterwards `workspace` explains the verdict.
-#[inline(always)]
 pub fn run<P: PacketWrite, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    hook: Hook,
+    ifindex: IfIndex,
+    workspace: &mut Workspace,
+) -> Verdict {
+    let verdict = start(packet, tables, hook, ifindex, workspace);
+    conclude(packet, tables, workspace, verdict)
+}
+
+/// First half of [`run`]: everything but turning a packet into the error that answers it, so that
+/// events in between can show the packet as it came.
+#[inline(always)]
+pub fn start<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
     hook: Hook,
@@ -119,7 +132,7 @@ pub fn run<P: PacketWrite, T: Tables>(
             Outcome::Drop(reason) => return Verdict::Drop(reason),
         }
         if let Some(reason) = unfit(&workspace.summary, segment_size, &workspace.decision.entry) {
-            return answer(packet, tables, workspace, reason);
+            return dropped_or_answered(tables, workspace, reason);
         }
         if workspace.decision.related {
             tables.count(Counter::IcmpErrorsTranslated);
@@ -321,25 +334,43 @@ fn unfit(summary: &Summary, segment_size: u32, entry: &FlowEntry) -> Option<Drop
     }
 }
 
-/// Drops the packet; a pod is told by an ICMP error.
+/// A pod is told by an ICMP error what became of its packet.
 #[inline(always)]
-fn answer<P: PacketWrite, T: Tables>(
-    packet: &mut P,
+fn dropped_or_answered<T: Tables>(
     tables: &T,
     workspace: &Workspace,
     reason: DropReason,
 ) -> Verdict {
     let Workspace {
-        decision,
-        arrival,
-        summary,
-        ..
+        arrival, summary, ..
     } = workspace;
     let answers = tables.config(|config| &config.features) & features::ICMP_ERRORS != 0
         && matches!(arrival.hook, Hook::FromContainer)
         // RFC 1122, section 3.2.2: no errors about errors, nor about later fragments.
         && matches!(summary.class, PacketClass::Flow)
         && !matches!(summary.fragment, Fragment::Later);
+    if answers {
+        Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
+    } else {
+        Verdict::Drop(reason)
+    }
+}
+
+/// Second half of [`run`]: carries out a [`Verdict::Answer`]. The packet becomes the error that goes
+/// back, or is dropped where that cannot be; other verdicts pass through.
+#[inline(always)]
+pub fn conclude<P: PacketWrite, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    workspace: &Workspace,
+    verdict: Verdict,
+) -> Verdict {
+    let Verdict::Answer(reason, _) = verdict else {
+        return verdict;
+    };
+    let Workspace {
+        decision, summary, ..
+    } = workspace;
     let mtu = match reason {
         DropReason::FragmentationNeeded => decision.entry.mtu,
         _ => 0,
@@ -349,15 +380,11 @@ fn answer<P: PacketWrite, T: Tables>(
     } else {
         tables.config(|config| &config.node_ipv6)
     };
-    if !answers || source.0 == Address::UNSPECIFIED.0 {
+    if source.0 == Address::UNSPECIFIED.0 || !tell(packet, summary, mtu, &source) {
         return Verdict::Drop(reason);
     }
-    if tell(packet, summary, mtu, &source) {
-        tables.count(Counter::IcmpErrorsSent);
-        Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
-    } else {
-        Verdict::Drop(reason)
-    }
+    tables.count(Counter::IcmpErrorsSent);
+    verdict
 }
 
 /// Whether the packet could be turned into an ICMP error: "too big" for an MTU, "time exceeded" for

@@ -150,14 +150,8 @@ fn store_inside<P: PacketWrite>(
     after: &FlowKey,
 ) -> Result<(), WriteError> {
     let is_v4 = summary.is_v4;
-    let addresses = address_delta(
-        [&before.destination, &before.source],
-        [&after.destination, &after.source],
-    );
-    let ports = port_delta(
-        [before.destination_port, before.source_port],
-        [after.destination_port, after.source_port],
-    );
+    let [a, b, c, d] = differences(before, after).to_ne_bytes();
+    let (addresses, ports) = ([a, b], [c, d]);
     let at = inner.l3_offset.wrapping_add(address_offset(is_v4));
     store_address(packet, at, &after.destination)?;
     store_address(
@@ -199,6 +193,21 @@ fn store_inside<P: PacketWrite>(
     }
     let checksum_offset = summary.l4_offset.wrapping_add(2);
     packet.update_transport_checksum(checksum_offset, change.folded(), false, false)
+}
+
+/// What the translation changes about the packet inside: by its addresses (first two bytes) and by
+/// its ports. (A function of its own for the sake of the kernel's stack.)
+#[inline(never)]
+fn differences(before: &FlowKey, after: &FlowKey) -> u32 {
+    let [a, b] = address_delta(
+        [&before.destination, &before.source],
+        [&after.destination, &after.source],
+    );
+    let [c, d] = port_delta(
+        [before.destination_port, before.source_port],
+        [after.destination_port, after.source_port],
+    );
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// The error's own header.
