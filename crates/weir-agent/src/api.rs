@@ -22,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use weir_api::{Problem, path};
-use weir_datapath::Maps;
+use weir_datapath::{MapUsage, Maps};
 
 use crate::core::Input;
 use crate::error::{EndpointError, chain};
@@ -109,6 +109,17 @@ fn ok<T: Serialize>(value: T) -> Answer<T> {
 impl Api {
     fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot()
+    }
+
+    /// How full the maps are. Rows are counted one by one, so on a full table the last count is
+    /// good for a while: counting takes a twentieth of the time at most.
+    async fn usage(&self) -> Result<Vec<MapUsage>, Refusal> {
+        if let Some(known) = self.shared.usage.get() {
+            return Ok(known);
+        }
+        let shared = Arc::clone(&self.shared);
+        self.with_maps(move |maps, _| shared.usage.count(maps))
+            .await
     }
 
     /// Reads the kernel on a thread that may wait.

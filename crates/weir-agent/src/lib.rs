@@ -23,6 +23,7 @@ mod shared;
 mod store;
 mod telemetry;
 mod time;
+mod usage;
 
 pub use args::Args;
 pub use error::AgentError;

@@ -16,6 +16,7 @@ use weir_model::{IdentityTable, NodeName, World};
 
 use crate::config::Config;
 use crate::events::EventHub;
+use crate::usage::Usage;
 
 /// One consistent picture of the node.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) events: EventHub,
     pub(crate) counts: Counts,
+    pub(crate) usage: Usage,
     snapshot: RwLock<Arc<Snapshot>>,
     health: Mutex<BTreeMap<&'static str, (bool, String)>>,
     controllers: Mutex<BTreeMap<&'static str, Controller>>,
@@ -87,6 +89,7 @@ impl Shared {
             config,
             started: Instant::now(),
             counts: Counts::default(),
+            usage: Usage::default(),
             snapshot: RwLock::default(),
             health: Mutex::new(
                 FIRST_ROUND

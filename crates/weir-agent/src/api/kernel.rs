@@ -140,7 +140,7 @@ pub(super) fn direction_name(number: u32) -> &'static str {
 }
 
 pub(super) async fn maps(State(api): State<Api>) -> Answer<Vec<MapState>> {
-    let usage = api.with_maps(|maps, _| maps.usage()).await?;
+    let usage = api.usage().await?;
     ok(usage.iter().map(map_state).collect())
 }
 

@@ -88,7 +88,7 @@ fn number(count: u64) -> f64 {
 fn text(shared: &Shared, snapshot: &Snapshot) -> String {
     let mut page = Page(Registry::with_prefix("weir"));
     if let Some(maps) = &snapshot.maps
-        && let Err(error) = datapath(&mut page, maps)
+        && let Err(error) = datapath(&mut page, maps, shared)
     {
         tracing::warn!(
             error = crate::error::chain(&error),
@@ -103,7 +103,7 @@ fn text(shared: &Shared, snapshot: &Snapshot) -> String {
     text
 }
 
-fn datapath(page: &mut Page, maps: &Maps) -> weir_datapath::Result<()> {
+fn datapath(page: &mut Page, maps: &Maps, shared: &Shared) -> weir_datapath::Result<()> {
     let sums = maps.metrics.sums()?;
     let rows = |dropped: bool, bytes: bool| {
         let sums = sums
@@ -134,7 +134,10 @@ fn datapath(page: &mut Page, maps: &Maps) -> weir_datapath::Result<()> {
         "Things that the programs count beside packets",
         counters,
     );
-    let usage = maps.usage()?;
+    let usage = match shared.usage.get() {
+        Some(known) => known,
+        None => shared.usage.count(maps)?,
+    };
     let name = |usage: &weir_datapath::MapUsage| labels([("map_name", usage.map.name.to_owned())]);
     let pressure = usage
         .iter()

@@ -12,10 +12,7 @@ use super::{Api, kernel, listing};
 use crate::config::RoutingMode;
 
 pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
-    let maps = api
-        .with_maps(|maps, _| maps.usage())
-        .await
-        .unwrap_or_default();
+    let maps = api.usage().await.unwrap_or_default();
     let shared = &api.shared;
     let snapshot = api.snapshot();
     let subsystems = shared.subsystems();

@@ -136,3 +136,97 @@ impl Known {
 fn is_own(name: &str) -> bool {
     name.starts_with(POD_LINK_PREFIX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_net::{Link, NeighbourState, Route};
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index: IfIndex::new(index),
+            name: name.to_owned(),
+            kind: "veth".to_owned(),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            running: true,
+            noarp: false,
+            loopback: false,
+            master: None,
+            peer: None,
+        }
+    }
+
+    fn check(known: &mut Known, change: Change, compare: bool, next_hops: bool) {
+        let shown = format!("{change:?}");
+        let expected = Meaning { compare, next_hops };
+        assert_eq!(known.meaning(change), expected, "{shown}");
+    }
+
+    #[test]
+    fn pod_links_come_and_go_without_a_new_decision_for_every_flow() {
+        let mut known = Known::default();
+        check(
+            &mut known,
+            Change::Link(link(7, "weir0000abcd")),
+            true,
+            false,
+        );
+        let of_pod = Route::device("10.0.0.0/24".parse().unwrap(), IfIndex::new(7));
+        check(&mut known, Change::Route(of_pod), false, false);
+        check(
+            &mut known,
+            Change::LinkGone(link(7, "weir0000abcd")),
+            true,
+            false,
+        );
+        check(&mut known, Change::Link(link(2, "eth0")), true, true);
+        let underlay = Route::device("10.0.0.0/24".parse().unwrap(), IfIndex::new(2));
+        check(&mut known, Change::RouteGone(underlay), true, true);
+        check(&mut known, Change::Lost, true, true);
+    }
+
+    #[test]
+    fn a_neighbour_counts_when_its_mac_address_changes() {
+        let mut known = Known::default();
+        let neighbour = |mac: Option<u8>, state| {
+            Change::Neighbour(Neighbour {
+                link: IfIndex::new(2),
+                ip: IpAddr::from([172, 18, 0, 3]),
+                mac: mac.map(|last| MacAddress::new([2, 0, 0, 0, 0, last])),
+                state,
+            })
+        };
+        check(
+            &mut known,
+            neighbour(Some(1), NeighbourState::Usable),
+            false,
+            false,
+        );
+        check(
+            &mut known,
+            neighbour(Some(1), NeighbourState::Usable),
+            false,
+            false,
+        );
+        check(
+            &mut known,
+            neighbour(Some(2), NeighbourState::Usable),
+            false,
+            true,
+        );
+        check(
+            &mut known,
+            neighbour(None, NeighbourState::Failed),
+            false,
+            true,
+        );
+        check(
+            &mut known,
+            neighbour(None, NeighbourState::Failed),
+            false,
+            false,
+        );
+    }
+}
