@@ -118,7 +118,8 @@ pub(crate) struct Core {
     dirty: bool,
 
     waiting: Vec<(Instant, Waiting)>,
-    created: Vec<(u16, Reply<EndpointCreated>)>,
+    /// Since when, so that it can be told how long it takes.
+    created: Vec<(u16, Instant, Reply<EndpointCreated>)>,
     /// Rows go first, then the rest.
     removed: Vec<Endpoint>,
     deleted: Vec<Reply<()>>,

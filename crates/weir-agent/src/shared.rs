@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use weir_abi::IfIndex;
 use weir_api::endpoint::Endpoint;
 use weir_api::status::{Controller, Device, IpamPool, Subsystem};
@@ -44,13 +45,28 @@ pub(crate) struct Collections {
 }
 
 /// Counts for metrics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) repairs: AtomicU64,
     pub(crate) regenerations: AtomicU64,
     pub(crate) source_batches: AtomicU64,
     pub(crate) bootstrap_milliseconds: AtomicU64,
     pub(crate) signals: AtomicU64,
+    /// From the request for an endpoint to its rows in the kernel.
+    pub(crate) creation_seconds: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            repairs: AtomicU64::default(),
+            regenerations: AtomicU64::default(),
+            source_batches: AtomicU64::default(),
+            bootstrap_milliseconds: AtomicU64::default(),
+            signals: AtomicU64::default(),
+            creation_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 12)),
+        }
+    }
 }
 
 /// What is not fine before it has been looked at for the first time.

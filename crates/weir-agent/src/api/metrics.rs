@@ -224,6 +224,11 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         "Endpoints whose rows were rebuilt",
         [(none(), count(&counts.regenerations))],
     );
+    page.0.register(
+        "endpoint_create_seconds",
+        "Time from the request for an endpoint to its rows in the kernel",
+        counts.creation_seconds.clone(),
+    );
     page.level(
         "identity",
         "Identities in use",

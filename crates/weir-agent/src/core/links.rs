@@ -96,7 +96,7 @@ pub(crate) fn enable_forwarding(devices: &[Link]) -> Result<()> {
     }
 }
 
-/// Makes a pod's link from scratch.
+/// Makes a pod's link from scratch, as far as the node's side goes.
 pub(crate) fn connect(
     netlink: &mut Netlink,
     pod: &NetNamespace,
@@ -111,14 +111,14 @@ pub(crate) fn connect(
         peer_namespace: Some(pod),
         mtu: Some(wanted.mtu),
     })?;
-    let done = raise_host_side(netlink, host.index)
-        .and_then(|()| configure_pod(pod, wanted).map(drop))
-        .and_then(|()| netlink.require_link(wanted.host_name));
-    if done.is_err() {
-        // The first error is the one that counts.
-        let _ = netlink.delete_link(host.index);
+    match raise_host_side(netlink, host.index) {
+        Ok(()) => Ok(host),
+        Err(error) => {
+            // The first error is the one that counts.
+            let _ = netlink.delete_link(host.index);
+            Err(error)
+        }
     }
-    done
 }
 
 fn raise_host_side(netlink: &mut Netlink, index: IfIndex) -> Result<()> {

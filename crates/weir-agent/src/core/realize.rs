@@ -278,7 +278,7 @@ impl Core {
     }
 
     fn answer(&mut self, written: &Result<(), String>) {
-        for (id, reply) in std::mem::take(&mut self.created) {
+        for (id, since, reply) in std::mem::take(&mut self.created) {
             let answer = match (self.endpoints.get(&id), written) {
                 (None, _) => Err(EndpointError::Unknown(id.to_string())),
                 (Some(endpoint), Err(message)) if !(endpoint.realized && endpoint.connected) => {
@@ -290,6 +290,12 @@ impl Core {
                 }
                 (Some(endpoint), _) => Ok(super::requests::created(endpoint)),
             };
+            if answer.is_ok() {
+                self.shared
+                    .counts
+                    .creation_seconds
+                    .observe(since.elapsed().as_secs_f64());
+            }
             // A caller that has gone away asks again; creation is idempotent.
             let _ = reply.send(answer);
         }

@@ -2,6 +2,8 @@
 //! What the CNI plugin, the lab and people ask for.
 
 use std::net::IpAddr;
+use std::thread;
+use std::time::Instant;
 
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::observation::Hook;
@@ -19,6 +21,9 @@ use crate::error::{EndpointError, chain};
 
 /// Numbers 0 and 1 are taken (none, and the node itself).
 const FIRST_ID: u16 = 2;
+
+/// What the kernel says of a descriptor that is no network namespace.
+const INVALID: i32 = nix::libc::EINVAL;
 
 /// A request that has been proven.
 struct Proven {
@@ -74,6 +79,21 @@ fn prove(request: EndpointRequest) -> Result<Proven, EndpointError> {
     Ok(Proven { request, pod })
 }
 
+fn link_error(proven: &Proven, source: weir_net::Error) -> EndpointError {
+    let Proven { request, pod } = proven;
+    let pod = pod.to_string();
+    if source.is_exists() {
+        let interface = request.interface.clone();
+        return EndpointError::InterfaceTaken { pod, interface };
+    }
+    // Any file can be opened; names and sizes are proven, so it is the namespace that is none.
+    if source.errno() == Some(INVALID) {
+        let netns = request.netns.clone();
+        return EndpointError::Namespace { pod, netns, source };
+    }
+    EndpointError::Link { pod, source }
+}
+
 /// The answer to a creation.
 pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
     let record = &endpoint.record;
@@ -95,10 +115,11 @@ pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
 
 impl Core {
     pub(super) fn create(&mut self, request: EndpointRequest, reply: Reply<EndpointCreated>) {
+        let since = Instant::now();
         match prove(request).and_then(|proven| self.connect(&proven)) {
             Ok(id) => {
                 self.dirty = true;
-                self.created.push((id, reply));
+                self.created.push((id, since, reply));
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "endpoint refused");
@@ -124,8 +145,6 @@ impl Core {
             source,
         };
         let namespace = NetNamespace::open(&request.netns).map_err(namespace_error)?;
-        // Any file can be opened; only a namespace can be entered.
-        namespace.run_in(|| ()).map_err(namespace_error)?;
         let inode = namespace.inode().map_err(namespace_error)?;
         if let Some(known) = self.known(request) {
             let same = known.record.netns_inode == inode && known.pod == *pod;
@@ -218,17 +237,12 @@ impl Core {
             addresses,
             mtu,
         };
-        let link = links::connect(&mut self.netlink, namespace, &wanted).map_err(|source| {
-            let pod = pod.to_string();
-            if source.is_exists() {
-                EndpointError::InterfaceTaken {
-                    pod,
-                    interface: request.interface.clone(),
-                }
-            } else {
-                EndpointError::Link { pod, source }
-            }
-        })?;
+        let link = links::connect(&mut self.netlink, namespace, &wanted)
+            .map_err(|source| link_error(proven, source))?;
+        if let Err(error) = self.finish_link(proven, namespace, &wanted, link.index) {
+            let _ = self.netlink.delete_link(link.index);
+            return Err(error);
+        }
         let record = Record {
             id,
             container_id: request.container_id.clone(),
@@ -260,6 +274,37 @@ impl Core {
         }
         self.endpoints.insert(id, endpoint);
         Ok(id)
+    }
+
+    /// The pod's side and the program: the kernel makes each of them wait for about as long, so they
+    /// are done side by side.
+    fn finish_link(
+        &mut self,
+        proven: &Proven,
+        namespace: &NetNamespace,
+        wanted: &PodLink<'_>,
+        link: weir_net::IfIndex,
+    ) -> Result<(), EndpointError> {
+        let place = (Hook::FromContainer, IfIndex(link.get()));
+        // Programs that have not taken over yet are attached when they do.
+        let kernel = self.kernel.as_ref().filter(|kernel| kernel.active);
+        let (configured, attached) = thread::scope(|scope| {
+            let attaching = kernel.map(|kernel| {
+                scope.spawn(move || kernel.datapath.attach(place.0, place.1).is_ok())
+            });
+            let configured = links::configure_pod(namespace, wanted);
+            (
+                configured,
+                attaching.is_some_and(|thread| thread.join().unwrap_or_default()),
+            )
+        });
+        // An attachment that failed is tried again, and reported, with all the others.
+        if attached {
+            self.attached.insert(place);
+        }
+        configured
+            .map(drop)
+            .map_err(|source| link_error(proven, source))
     }
 
     /// Numbers go round, so that one is not given to another pod at once.
