@@ -45,21 +45,6 @@ impl Operation {
             Self::Bump(_) => weir_abi::map::GENERATIONS.name,
         }
     }
-
-    /// Whether a row is taken away, which must wait until every source has synced.
-    pub const fn is_delete(&self) -> bool {
-        match self {
-            Self::DeleteIpcache(_)
-            | Self::DeleteEndpoint(_)
-            | Self::DeleteMasqueradeExempt(_)
-            | Self::DeleteNode(_) => true,
-            Self::UpsertNode(..)
-            | Self::UpsertEndpoint(..)
-            | Self::UpsertIpcache(..)
-            | Self::UpsertMasqueradeExempt(_)
-            | Self::Bump(_) => false,
-        }
-    }
 }
 
 impl fmt::Display for Operation {
@@ -102,21 +87,6 @@ impl Plan {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
-    }
-
-    /// The plan without its removals, for as long as not every source has synced. The bumps stay:
-    /// deciding a flow again is always correct.
-    #[must_use]
-    pub fn without_deletes(mut self) -> Self {
-        self.operations.retain(|operation| !operation.is_delete());
-        if self
-            .operations
-            .iter()
-            .all(|operation| matches!(operation, Operation::Bump(_)))
-        {
-            self.operations.clear();
-        }
-        self
     }
 
     /// The row changes, without the bumps.

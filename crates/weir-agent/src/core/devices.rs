@@ -12,10 +12,10 @@ use weir_net::{Family, Link, Netlink};
 
 use crate::config::{Config, RoutingMode};
 
-/// Weir's own interfaces are called so; they are nobody's underlay.
+/// The pair through which the node's own stack is reached.
 pub(crate) const HOST_LINK: &str = "weir_host";
 pub(crate) const NET_LINK: &str = "weir_net";
-pub(crate) const POD_LINK_PREFIX: &str = "weir";
+const POD_LINK_PREFIX: &str = "weir";
 
 /// The node's own network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +47,15 @@ pub(crate) enum DeviceError {
     Network(#[from] weir_net::Error),
 }
 
-fn is_own(link: &Link) -> bool {
-    link.name.starts_with(POD_LINK_PREFIX)
+/// Whether a name is that of a pod's link.
+pub(crate) fn is_pod_link(name: &str) -> bool {
+    let digits = name.strip_prefix(POD_LINK_PREFIX);
+    digits.is_some_and(|text| text.len() == 8 && text.bytes().all(|c| c.is_ascii_hexdigit()))
+}
+
+/// Whether a name is that of one of Weir's interfaces; they are nobody's underlay.
+pub(crate) fn is_own(name: &str) -> bool {
+    name == HOST_LINK || name == NET_LINK || is_pod_link(name)
 }
 
 /// Reads what the node has.
@@ -67,7 +74,7 @@ pub(crate) fn discover(
         .filter(|address| {
             by_index
                 .get(&address.link.get())
-                .is_some_and(|link| !is_own(link))
+                .is_some_and(|link| !is_own(&link.name))
         })
         .map(|address| (IfIndex(address.link.get()), address.ip()))
         .filter(|(_, ip)| !Address::from(*ip).is_link_local() && !ip.is_loopback())
@@ -88,7 +95,7 @@ pub(crate) fn discover(
         for family in Family::BOTH {
             let default = netlink.default_route(family)?;
             let link = default.and_then(|route| by_index.get(&route.link.get()).copied());
-            link.filter(|link| !is_own(link) && !link.loopback)
+            link.filter(|link| !is_own(&link.name) && !link.loopback)
                 .into_iter()
                 .for_each(&mut choose);
         }

@@ -10,7 +10,7 @@ use weir_abi::{IfIndex, Slot};
 use weir_compile::{Operation, plan};
 use weir_datapath::{Attached, Datapath};
 
-use super::devices::{HOST_LINK, NET_LINK, POD_LINK_PREFIX};
+use super::devices::is_pod_link;
 use super::{Core, links};
 use crate::error::chain;
 
@@ -130,13 +130,7 @@ impl Core {
             .chain(&self.removed)
             .map(|endpoint| endpoint.record.host_interface.as_str())
             .collect();
-        let is_orphan = |name: &str| {
-            let digits = name.strip_prefix(POD_LINK_PREFIX);
-            let hexadecimal = digits.is_some_and(|digits| {
-                digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit())
-            });
-            hexadecimal && name != HOST_LINK && name != NET_LINK && !known.contains(name)
-        };
+        let is_orphan = |name: &str| is_pod_link(name) && !known.contains(name);
         let orphans = found.iter().filter(|link| is_orphan(&link.name));
         for link in orphans.filter(|link| !self.remover.is_at(link.index)) {
             match self.netlink.delete_link(link.index) {

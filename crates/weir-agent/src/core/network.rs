@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use weir_net::{Change, IfIndex, MacAddress, Neighbour, Watch};
 
 use super::Input;
-use super::devices::{HOST_LINK, POD_LINK_PREFIX};
+use super::devices::{is_own, is_pod_link};
 
 /// Changes come in swarms: the loop is told once for all that come within this time.
 const SWARM: Duration = Duration::from_millis(20);
@@ -79,7 +79,7 @@ impl Known {
         };
         match change {
             Change::Link(link) if is_own(&link.name) => {
-                if link.name != HOST_LINK {
+                if is_pod_link(&link.name) {
                     self.pod_links.insert(link.index);
                 }
                 COMPARE
@@ -131,10 +131,6 @@ impl Known {
             next_hops,
         }
     }
-}
-
-fn is_own(name: &str) -> bool {
-    name.starts_with(POD_LINK_PREFIX)
 }
 
 #[cfg(test)]

@@ -110,15 +110,4 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn without_deletes_nothing_is_taken_away(realized in rows(), desired in rows()) {
-        let mut state = realized.clone();
-        for operation in plan(&realized, &desired).without_deletes().operations {
-            state.apply(&operation);
-        }
-        prop_assert!(realized.endpoints.keys().all(|key| state.endpoints.contains_key(key)));
-        prop_assert!(realized.ipcache.keys().all(|key| state.ipcache.contains_key(key)));
-        prop_assert!(desired.ipcache.iter().all(|(key, row)| state.ipcache.get(key) == Some(row)));
-    }
 }
