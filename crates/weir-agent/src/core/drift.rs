@@ -105,7 +105,9 @@ impl Core {
             }
         }
         for id in gone {
-            self.remove(id, "its network namespace is gone");
+            if self.is_gone(id) {
+                self.remove(id, "its network namespace is gone");
+            }
         }
         self.remove_orphans(&found);
         match problem {
@@ -119,6 +121,19 @@ impl Core {
                 self.shared.ran("link-sync", Err(message.clone()));
                 self.shared.report("links", false, message);
             }
+        }
+    }
+
+    /// Asks for the one link: a list that changed while it was read is no ground to cut a pod off.
+    fn is_gone(&mut self, id: u16) -> bool {
+        let Some(endpoint) = self.endpoints.get(&id) else {
+            return false;
+        };
+        let index = weir_net::IfIndex::new(endpoint.record.host_index);
+        match self.netlink.link_by_index(index) {
+            Ok(Some(link)) => link.name != endpoint.record.host_interface,
+            Ok(None) => true,
+            Err(_) => false,
         }
     }
 
