@@ -29,6 +29,7 @@ pub(super) fn run(tally: &mut Tally) {
                 "clippy",
                 "--workspace",
                 "--all-targets",
+                "--keep-going",
                 "--quiet",
                 "--",
                 "-Dwarnings",
