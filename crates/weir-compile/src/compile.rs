@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rows of one node, out of the whole world.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use weir_abi::endpoint::flags::READY;
 use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::node::NodeRow;
 use weir_abi::{Address, EndpointId, EndpointRow, Identity, IfIndex, MacAddress, NodeIndex};
-use weir_model::{IdentityTable, LabelSet, Node, NodeName, Pod, PodRef, World};
+use weir_model::{IdentityTable, LabelSet, Labels, Namespace, Node, NodeName, Pod, PodRef, World};
 
 use crate::prefix::prefix_key;
 use crate::{DesiredRoute, NodeIndices, Problem, RoutePath, Rows};
@@ -94,12 +95,13 @@ pub fn compile(
         settings,
         out: Compiled::default(),
         remotes: BTreeMap::new(),
+        numbers: HashMap::default(),
     };
-    let unnumbered = compiler.number_identities(endpoints, identities);
+    compiler.number_identities(endpoints, identities);
     compiler.number_nodes(indices);
     compiler.nodes(indices);
     compiler.endpoints(endpoints, identities);
-    compiler.pods(identities, indices, &unnumbered);
+    compiler.pods(indices);
     compiler.exemptions();
     compiler.fit_endpoints();
     compiler.out.problems.sort();
@@ -114,27 +116,38 @@ struct Compiler<'a> {
     out: Compiled,
     /// Tunnel ends: outer source and destination for each other node.
     remotes: BTreeMap<NodeName, NodeRow>,
+    /// Every label set of the world's pods with its number; none where there was none left.
+    numbers: HashMap<(&'a Namespace, &'a Labels), Option<Identity>, FixedSeed>,
+}
+
+/// No randomness: the same world makes the same rows in the same time.
+type FixedSeed = BuildHasherDefault<DefaultHasher>;
+
+/// Pods on the host's network have their node's addresses.
+fn has_own_addresses(pod: &Pod) -> bool {
+    !pod.host_network && !pod.addresses.is_empty()
 }
 
 impl Compiler<'_> {
-    fn number_identities(
-        &mut self,
-        endpoints: &[LocalEndpoint],
-        identities: &mut IdentityTable,
-    ) -> BTreeSet<LabelSet> {
-        let mut in_use: BTreeSet<_> = self
-            .world
-            .pods()
-            .filter(|pod| !pod.host_network && !pod.addresses.is_empty())
-            .map(|pod| LabelSet::of(pod))
-            .collect();
+    /// Pods by the thousand share few label sets, so the sets are told apart by hash first.
+    fn number_identities(&mut self, endpoints: &[LocalEndpoint], identities: &mut IdentityTable) {
+        let pods = self.world.pods().filter(|pod| has_own_addresses(pod));
+        let sets = pods.map(|pod| ((&pod.reference.namespace, &pod.labels), None));
+        self.numbers = sets.collect();
+        let owned = |(namespace, labels): (&Namespace, &Labels)| LabelSet {
+            namespace: namespace.clone(),
+            labels: labels.clone(),
+        };
+        let mut in_use: BTreeSet<_> = self.numbers.keys().copied().map(owned).collect();
         in_use.extend(
             endpoints
                 .iter()
                 .filter_map(|endpoint| self.labels_of(endpoint)),
         );
-        let (_, refused) = identities.update(&in_use);
-        refused.into_iter().collect()
+        identities.update(&in_use);
+        for (set, number) in &mut self.numbers {
+            *number = identities.get(&owned(*set));
+        }
     }
 
     /// The labels of the pod object, or the last ones seen while there is no such object.
@@ -354,30 +367,26 @@ impl Compiler<'_> {
         }
     }
 
-    fn pods(
-        &mut self,
-        identities: &IdentityTable,
-        indices: &NodeIndices,
-        unnumbered: &BTreeSet<LabelSet>,
-    ) {
+    fn pods(&mut self, indices: &NodeIndices) {
         let mut pods: Vec<&Pod> = self
             .world
             .pods()
             .map(AsRef::as_ref)
-            .filter(|pod| !pod.host_network && !pod.addresses.is_empty())
+            .filter(|pod| has_own_addresses(pod))
             .collect();
         // Unknown ages last, then by name: the same pod wins at every node and after every restart.
         pods.sort_by_key(|pod| (pod.created == 0, pod.created));
         for pod in pods {
-            let set = LabelSet::of(pod);
-            let identity = identities.get(&set).unwrap_or(Identity::UNKNOWN);
-            if unnumbered.contains(&set) {
+            let set = (&pod.reference.namespace, &pod.labels);
+            let identity = self.numbers.get(&set).copied().flatten();
+            if identity.is_none() {
                 let count = IdentityTable::LAST.0 - Identity::FIRST_POD.0 + 1;
                 self.out.problems.push(Problem::NoIdentity {
                     pod: pod.reference.clone(),
                     count,
                 });
             }
+            let identity = identity.unwrap_or(Identity::UNKNOWN);
             let node = match &pod.node {
                 Some(node) if *node != self.settings.node => self.index_of(node, indices),
                 Some(_) | None => NodeIndex::NONE,
