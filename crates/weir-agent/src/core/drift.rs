@@ -2,20 +2,15 @@
 //! Reads everything back now and then, and puts right what somebody else has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 
 use ipnet::IpNet;
 use weir_abi::observation::Hook;
 use weir_abi::{IfIndex, Slot};
 use weir_compile::{Operation, plan};
-use weir_datapath::{Attached, Datapath};
 
 use super::devices::is_pod_link;
 use super::{Core, links};
 use crate::error::chain;
-
-/// Threads that attach programs, at most.
-const AT_ONCE: usize = 32;
 
 impl Core {
     /// Compares everything.
@@ -219,8 +214,8 @@ impl Core {
             .copied()
             .partition(|place| right.contains(place));
         self.attached.extend(there);
-        for ((hook, index), result) in attach(datapath, &missing) {
-            match result {
+        for (hook, index) in missing {
+            match datapath.attach(hook, index) {
                 Ok(_) => {
                     if !self.attached.insert((hook, index)) {
                         let what =
@@ -273,28 +268,4 @@ impl Core {
             }
         }
     }
-}
-
-/// A place for a program.
-type Place = (Hook, IfIndex);
-
-/// Attaches at several places at once: each attachment waits for an RCU grace period, and those who
-/// wait together wait for the same one.
-fn attach(datapath: &Datapath, places: &[Place]) -> Vec<(Place, weir_datapath::Result<Attached>)> {
-    let one = |place: &Place| (*place, datapath.attach(place.0, place.1));
-    if let [place] = places {
-        return vec![one(place)];
-    }
-    let mut done = Vec::new();
-    for some in places.chunks(AT_ONCE) {
-        thread::scope(|scope| {
-            let waiting: Vec<_> = some
-                .iter()
-                .map(|place| scope.spawn(|| one(place)))
-                .collect();
-            // A thread that panicked has attached nothing; the next tick tries again.
-            done.extend(waiting.into_iter().filter_map(|thread| thread.join().ok()));
-        });
-    }
-    done
 }
