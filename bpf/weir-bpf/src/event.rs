@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records for the agent.
 
-use crate::maps;
+use crate::ring;
 use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
-use aya_ebpf::bindings::{
-    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
-};
-use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{
-    bpf_ktime_get_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_skb_load_bytes,
-};
-use core::ptr::write_volatile;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes};
 use weir_abi::counter::{Counter, Direction};
-use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags, kind};
+use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags};
 use weir_abi::observation::Hook;
 use weir_abi::{Address, IfIndex};
 use weir_packet::{PacketRead, Summary};
@@ -24,13 +17,13 @@ use weir_verdict::{Tables, Workspace};
 ///
 /// The packet is captured as it is now: call before rewriting to show what came in.
 #[inline(never)]
-pub fn send(
-    skb: &Skb,
-    record: &mut EventRecord,
-    workspace: &Workspace,
-    what: What,
-) {
-    let Workspace { decision, summary, parsed, arrival: _ } = workspace;
+pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: What) {
+    let Workspace {
+        decision,
+        summary,
+        parsed,
+        arrival: _,
+    } = workspace;
     let tables = KernelTables { skb: skb.raw };
     record.kind = what.kind;
     record.version = EVENT_VERSION;
@@ -81,7 +74,9 @@ pub fn send(
             record.captured = length as u16;
         }
     }
-    output(&tables, record);
+    if !ring::send(record) {
+        tables.count(Counter::EventsLost);
+    }
 }
 
 /// What an event is about.
@@ -90,58 +85,4 @@ pub struct What {
     pub kind: u8,
     pub subtype: u8,
     pub hook: Hook,
-}
-
-#[inline(always)]
-fn output(tables: &KernelTables, record: &EventRecord) {
-    // SAFETY: a map and a record that both live long enough; the helper copies the record.
-    let code = unsafe {
-        bpf_ringbuf_output(
-            ring(),
-            (&raw const *record).cast_mut().cast(),
-            size_of::<EventRecord>() as u64,
-            urgency(),
-        )
-    };
-    if code != 0 {
-        tables.count(Counter::EventsLost);
-    }
-}
-
-#[inline(always)]
-fn ring() -> *mut c_void {
-    (&raw const maps::EVENTS).cast_mut().cast()
-}
-
-/// Waking the reader costs more than all the rest of an event, so it is left to the reader's own
-/// clock (it looks ten times a second) until a quarter of the ring is full.
-#[inline(always)]
-fn urgency() -> u64 {
-    // SAFETY: the map lives as long as the program.
-    let waiting = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_AVAIL_DATA)) };
-    // SAFETY: as above.
-    let size = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_RING_SIZE)) };
-    if waiting > size / 4 {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
-    }
-}
-
-/// Asks the agent for something.
-#[inline(always)]
-pub fn signal(subtype: u8) {
-    let mut head = 0;
-    // One store: built up byte by byte it would be misaligned in places.
-    // SAFETY: a local variable.
-    unsafe { write_volatile(&raw mut head, u64::from_ne_bytes([kind::SIGNAL, EVENT_VERSION, subtype, 0, 0, 0, 0, 0])) };
-    // SAFETY: as in `output`. A lost signal is followed by others.
-    let _ = unsafe {
-        bpf_ringbuf_output(
-            ring(),
-            (&raw const head).cast_mut().cast(),
-            8,
-            u64::from(BPF_RB_FORCE_WAKEUP),
-        )
-    };
 }

@@ -56,16 +56,30 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     let traces = tables.config(|config| &config.features) & features::TRACE != 0
         && tables.config(|config| &config.features) & features::DRY_RUN == 0;
     if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
-        let length =
-            if workspace.parsed { workspace.summary.l3_length } else { skb.length() };
+        let length = if workspace.parsed {
+            workspace.summary.l3_length
+        } else {
+            skb.length()
+        };
         tables.count_packet(reason.number(), direction(hook), length);
-        let quiet = matches!(reason, DropReason::MulticastHandled | DropReason::IgmpHandled);
+        let quiet = matches!(
+            reason,
+            DropReason::MulticastHandled | DropReason::IgmpHandled
+        );
         if !quiet && tables.config(|config| &config.features) & features::DRY_RUN == 0 {
-            let what = What { kind: kind::DROP, subtype: reason.number(), hook };
+            let what = What {
+                kind: kind::DROP,
+                subtype: reason.number(),
+                hook,
+            };
             event::send(&skb, &mut scratch.record, workspace, what);
         }
     } else if traces && workspace.decision.report {
-        let what = What { kind: kind::TRACE, subtype: workspace.decision.observation as u8, hook };
+        let what = What {
+            kind: kind::TRACE,
+            subtype: workspace.decision.observation as u8,
+            hook,
+        };
         event::send(&skb, &mut scratch.record, workspace, what);
     }
     match weir_verdict::conclude(&mut skb, &tables, workspace, verdict) {

@@ -10,6 +10,7 @@
 mod event;
 mod hook;
 mod maps;
+mod ring;
 mod skb;
 mod tables;
 

@@ -61,7 +61,11 @@ impl Skb {
     fn at<const N: usize>(&self, offset: u32) -> Option<*mut [u8; N]> {
         // The mask tells the verifier what callers know: offsets are small.
         let start = opaque(self.data() + (offset & 0x7fff) as usize);
-        if start + N > self.data_end() { None } else { Some(start as *mut [u8; N]) }
+        if start + N > self.data_end() {
+            None
+        } else {
+            Some(start as *mut [u8; N])
+        }
     }
 
     /// Makes the first bytes directly accessible where a packet keeps its headers elsewhere.
@@ -79,7 +83,11 @@ impl Skb {
 
 #[inline(always)]
 fn result(code: i64) -> Result<(), WriteError> {
-    if code == 0 { Ok(()) } else { Err(WriteError(code as i32)) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(WriteError(code as i32))
+    }
 }
 
 impl PacketRead for Skb {
@@ -156,14 +164,24 @@ impl PacketWrite for Skb {
 
     #[inline(always)]
     fn close_room(&mut self, room: Room, inner_v4: bool) -> Result<(), WriteError> {
-        let family =
-            if inner_v4 { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 };
+        let family = if inner_v4 {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+        } else {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV6
+        };
         let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) | u64::from(family);
         // SAFETY: the context is valid.
         result(unsafe {
             bpf_skb_adjust_room(self.raw, -(room.bytes() as i32), BPF_ADJ_ROOM_MAC, flags)
         })?;
-        self.store(12, if inner_v4 { &ETHERTYPE_IPV4 } else { &ETHERTYPE_IPV6 })
+        self.store(
+            12,
+            if inner_v4 {
+                &ETHERTYPE_IPV4
+            } else {
+                &ETHERTYPE_IPV6
+            },
+        )
     }
 
     #[inline(always)]

@@ -2,15 +2,15 @@
 //! The maps as `weir-verdict` sees them.
 
 use crate::skb::field;
-use crate::{CONFIG, event, maps};
+use crate::{CONFIG, maps, ring};
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     BPF_NOEXIST, bpf_fib_lookup as FibLookup,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_loop};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_loop};
 use core::mem::{size_of, zeroed};
 use core::ptr::{NonNull, read_volatile};
 use weir_abi::config::features;
@@ -42,7 +42,11 @@ struct HostKey {
 impl HostKey {
     #[inline(always)]
     fn new(address: &Address) -> Self {
-        Self { unused: 0, length: 128, address: *address }
+        Self {
+            unused: 0,
+            length: 128,
+            address: *address,
+        }
     }
 
     #[inline(always)]
@@ -122,7 +126,9 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn masquerade_exempt(&self, address: &Address) -> bool {
-        maps::MASQUERADE_EXEMPT.get(HostKey::new(address).get()).is_some()
+        maps::MASQUERADE_EXEMPT
+            .get(HostKey::new(address).get())
+            .is_some()
     }
 
     #[inline(always)]
@@ -132,7 +138,12 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn generation(&self, slot: Slot) -> Generation {
-        Generation(maps::GENERATIONS.get(u32::from(slot.0)).copied().unwrap_or(0))
+        Generation(
+            maps::GENERATIONS
+                .get(u32::from(slot.0))
+                .copied()
+                .unwrap_or(0),
+        )
     }
 
     #[inline(always)]
@@ -194,7 +205,7 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn signal_garbage(&self) {
         if !self.dry() {
-            event::signal(weir_abi::event::signal::COLLECT_GARBAGE);
+            ring::signal(weir_abi::event::signal::COLLECT_GARBAGE);
         }
     }
 }
@@ -243,7 +254,12 @@ fn ask_route(
     }
     // SAFETY: context and query are valid, the size is the query's.
     let code = unsafe {
-        bpf_fib_lookup(skb.cast(), (&raw mut query).cast(), size_of::<FibLookup>() as i32, 0)
+        bpf_fib_lookup(
+            skb.cast(),
+            (&raw mut query).cast(),
+            size_of::<FibLookup>() as i32,
+            0,
+        )
     } as i32;
     let resolved = match code as u32 {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
@@ -253,9 +269,21 @@ fn ask_route(
     found.egress = IfIndex(query.ifindex);
     // Without a neighbour the kernel stops before it reports the MTU.
     // SAFETY: both members of the union are the same u16.
-    found.mtu = if resolved { unsafe { query.__bindgen_anon_1.mtu_result } } else { 0 };
-    found.source_mac = if resolved { mac(&query.smac) } else { MacAddress([0; 6]) };
-    found.destination_mac = if resolved { mac(&query.dmac) } else { MacAddress([0; 6]) };
+    found.mtu = if resolved {
+        unsafe { query.__bindgen_anon_1.mtu_result }
+    } else {
+        0
+    };
+    found.source_mac = if resolved {
+        mac(&query.smac)
+    } else {
+        MacAddress([0; 6])
+    };
+    found.destination_mac = if resolved {
+        mac(&query.dmac)
+    } else {
+        MacAddress([0; 6])
+    };
     0
 }
 

@@ -59,10 +59,6 @@ impl Sum {
 
     /// The sum in sixteen bits.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "two folds leave sixteen bits"
-    )]
     pub const fn folded(self) -> [u8; 2] {
         let once = (self.0 & 0xffff).wrapping_add(self.0 >> 16);
         let twice = (once & 0xffff).wrapping_add(once >> 16);

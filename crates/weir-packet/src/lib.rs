@@ -10,7 +10,7 @@
 //! Start reading at [`summary`].
 #![no_std]
 
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "memory"))]
 extern crate alloc;
 
 pub mod checksum;
@@ -19,9 +19,7 @@ pub mod packet;
 pub mod summary;
 pub mod tunnel;
 
-#[cfg(any(test, feature = "build"))]
-pub mod build;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "memory"))]
 pub mod memory;
 
 pub use packet::{PacketRead, PacketWrite, Room, WriteError};

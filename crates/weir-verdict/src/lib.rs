@@ -8,19 +8,25 @@
 //! The crate must not know maps, sockets, clocks or Kubernetes. It has no panicking paths, no
 //! recursion and only constant loop bounds, because the kernel's verifier reads it too.
 //!
-//! Start reading at [`run`]: parse, look for a usable flow entry, else [`decide`], then [`rewrite`].
-//! What the slow path consults stands in one file each: [`source`] (may this packet come from
-//! there), [`flow`] (does it belong to a connection), [`way`] (where does it go), [`masquerade`].
-//! Services plug in between `flow` and `way`; policy plugs in after `way`, see [`decide`].
+//! Start reading at [`mod@run`]: parse ([`arrive`]), look for a usable flow entry
+//! ([`established`]), else [`mod@decide`], then [`rewrite`]. What the slow path consults stands in one
+//! file each: [`source`] (may this packet come from there), [`flow`] (does it belong to a
+//! connection), [`way`] (where does it go), [`masquerade`]; then [`open`] or [`carry_on`] write the
+//! entries. Services plug in between `flow` and `way`, policy after `way`, in `open` and `carry_on`.
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod answer;
+pub mod arrive;
+pub mod carry_on;
 pub mod decide;
 pub mod decision;
+pub mod entry;
 pub mod established;
 pub mod flow;
 pub mod live;
 pub mod masquerade;
+pub mod open;
 pub mod related;
 pub mod rewrite;
 pub mod run;
@@ -31,7 +37,8 @@ pub mod way;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
 
+pub use answer::conclude;
 pub use decision::{Decision, Outcome, Workspace};
 pub use live::LiveFlow;
-pub use run::{Arrival, Redirect, Verdict, conclude, run, start};
+pub use run::{Arrival, Redirect, Verdict, run, start};
 pub use tables::{Insert, Route, Tables};

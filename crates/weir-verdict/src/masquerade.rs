@@ -18,15 +18,6 @@ pub const ATTEMPTS: u32 = 128;
 /// After so many tries the agent is asked to collect garbage.
 const SIGNAL_AFTER: u32 = 64;
 
-/// Whether a protocol has a field that can tell mappings apart.
-#[inline(always)]
-pub const fn supported(protocol: Protocol) -> bool {
-    matches!(
-        protocol,
-        Protocol::TCP | Protocol::UDP | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
-    )
-}
-
 /// Last step of a masqueraded flow: reserves a mapping and stores both entries.
 ///
 /// [`Decision::entry`] must be filled in but for its translation, [`Decision::pair_key`] must hold

@@ -23,6 +23,10 @@ pub struct MemoryTables {
     pub now: Cell<u32>,
     pub endpoints: HashMap<Address, EndpointRow>,
     pub ipcache: BTreeMap<PrefixKey, IpcacheRow>,
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "one search serves all prefix tables"
+    )]
     pub masquerade_exempt: BTreeMap<PrefixKey, ()>,
     pub nodes: BTreeMap<u16, NodeRow>,
     /// The routing table: the longest prefix that holds the destination.

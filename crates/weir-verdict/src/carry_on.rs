@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The last step for a packet of a known connection.
+
+use crate::decision::{Decision, Outcome};
+use crate::entry::{insert, write_entry};
+use crate::flow::{self, Connection};
+use crate::run::Arrival;
+use crate::tables::Tables;
+use weir_abi::counter::Counter;
+use weir_abi::flow::Kind;
+use weir_abi::{FlowEntry, Protocol, Seconds, TraceReason};
+use weir_packet::Summary;
+
+/// A packet of a known connection whose entry cannot be used as it is.
+#[inline(always)]
+pub fn carry_on<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    connection: &Connection<'_>,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    let key = &summary.key;
+    let now = decision.now;
+    let reply = connection.reply;
+    decision.reply = reply;
+    decision.trace_reason = if reply {
+        TraceReason::Reply
+    } else {
+        TraceReason::Established
+    };
+
+    // What the packet turns into is settled; where it goes is looked up anew.
+    let (kind, created, cookie, packets, bytes, old_state) = match connection.own {
+        Some(own) => {
+            let fixed = own.fixed();
+            (
+                fixed.kind,
+                fixed.created,
+                fixed.cookie,
+                own.packets(),
+                own.bytes(),
+                own.state(),
+            )
+        }
+        None => {
+            let (out, cookie) = connection.pair.map_or((0, 0), |pair| {
+                (pair.fixed().kind.0 & Kind::OUT.0, pair.fixed().cookie)
+            });
+            let kind = Kind(out | if reply { Kind::REPLY.0 } else { 0 });
+            (kind, now, cookie, 0, 0, 0)
+        }
+    };
+    // Policy is asked again here when the generation it was decided under has passed.
+
+    let mut state = old_state | flow::own_state(summary, connection.own.is_some());
+    if reply {
+        state |= weir_abi::flow::state::ANSWERED;
+    }
+    let Kind(kept) = kind;
+    let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
+    write_entry(tables, arrival, key, kept, state, decision);
+    let Decision { entry, after, .. } = &mut *decision;
+    entry.created = created;
+    entry.cookie = cookie;
+    entry.packets = packets.wrapping_add(1);
+    entry.bytes = bytes.wrapping_add(u64::from(summary.l3_length));
+    if kept.translates() {
+        entry.translated_source = after.source;
+        entry.translated_destination = after.destination;
+        entry.translated_source_port = after.source_port;
+        entry.translated_destination_port = after.destination_port;
+        flow::write_deltas(key, entry);
+    }
+    match connection.own {
+        // Most often only time has passed: keep the entry and its place.
+        Some(own) if same_way(own.fixed(), &decision.entry) => {
+            own.add_state(state);
+            own.set_expires(decision.entry.expires);
+            own.set_last_report(decision.entry.last_report);
+            own.account(summary.l3_length);
+        }
+        _ => {
+            insert(tables, key, &decision.entry, &mut decision.extended)?;
+            tables.count(Counter::FlowsRefreshed);
+        }
+    }
+    match connection.pair {
+        Some(pair) => {
+            let bits = flow::pair_state(summary, reply);
+            pair.add_state(bits);
+            let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
+            let closing = timeout == u32::from(tables.config(|config| &config.timeout_tcp_closing));
+            if closing && matches!(key.protocol, Protocol::TCP) {
+                pair.set_expires(Seconds(now.0.wrapping_add(timeout)));
+            }
+        }
+        None => {
+            // The other half was evicted: put it back, or its packets would open a connection of
+            // their own.
+            flow::write_pair(&mut decision.pair, key, &decision.entry);
+            decision.pair_key = decision.after.reversed();
+            insert(
+                tables,
+                &decision.pair_key,
+                &decision.pair,
+                &mut decision.extended,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether two entries treat packets alike, under the same generations.
+#[inline(always)]
+fn same_way(old: &FlowEntry, new: &FlowEntry) -> bool {
+    old.action == new.action
+        && old.kind == new.kind
+        && old.ingress == new.ingress
+        && old.egress == new.egress
+        && old.mtu == new.mtu
+        && old.node == new.node
+        && old.destination_mac.0 == new.destination_mac.0
+        && old.source_mac.0 == new.source_mac.0
+        && old.dependencies.slots == new.dependencies.slots
+        && old.dependencies.generations == new.dependencies.generations
+}

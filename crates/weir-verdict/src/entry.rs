@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing flow entries.
+
+use crate::decision::{Decision, Outcome};
+use crate::flow;
+use crate::masquerade;
+use crate::run::Arrival;
+use crate::tables::{Insert, Tables};
+use weir_abi::flow::{Dependencies, Kind};
+use weir_abi::{
+    Address, DropReason, FlowEntry, FlowKey, Generation, NodeIndex, Port, Seconds, Slot,
+};
+
+/// Fills in everything but translation, counters and origin.
+#[inline(always)]
+pub fn write_entry<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    key: &FlowKey,
+    kind: Kind,
+    state: u32,
+    decision: &mut Decision,
+) {
+    let Decision {
+        entry, way, now, ..
+    } = decision;
+    let interval = u32::from(tables.config(|config| &config.report_interval));
+    let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
+    // Ask again soon where the next hop was not resolved yet.
+    entry.last_report = if unresolved {
+        Seconds(now.0.wrapping_sub(interval.wrapping_sub(1)))
+    } else {
+        *now
+    };
+    entry.expires = Seconds(
+        now.0
+            .wrapping_add(flow::timeout(tables, key.protocol, state)),
+    );
+    entry.state = state;
+    entry.ingress = arrival.ifindex;
+    if !way.is_routed() {
+        let Dependencies {
+            slots: [.., slot],
+            generations: [.., generation],
+        } = &mut entry.dependencies;
+        (*slot, *generation) = (Slot::NONE, Generation(0));
+    }
+    entry.egress = way.egress;
+    entry.action = way.action as u8;
+    entry.mtu = way.mtu;
+    entry.destination_mac = way.destination_mac;
+    entry.source_mac = way.source_mac;
+    if arrival.tunnel_source.is_some() {
+        entry.kind = kind.with(Kind::FROM_TUNNEL);
+        // The node that the tunnel must come from; `source::check` found it by the same row.
+        entry.node = tables
+            .ipcache(&key.source)
+            .map_or(NodeIndex::NONE, |row| row.node);
+    } else {
+        entry.kind = kind;
+        entry.node = way.node;
+    }
+    // RFC 7348, section 5: from the dynamic range, by a hash of the inner flow.
+    let [low, high, _, _] = masquerade::hash_of(key).to_le_bytes();
+    entry.tunnel_source_port = Port([high | 0xc0, low]);
+    entry.translated_source = Address::UNSPECIFIED;
+    entry.translated_destination = Address::UNSPECIFIED;
+    entry.translated_source_port = Port::NONE;
+    entry.translated_destination_port = Port::NONE;
+    entry.address_delta = [0; 2];
+    entry.port_delta = [0; 2];
+    entry.cookie = 0;
+}
+
+/// Stores an entry.
+#[inline(always)]
+pub fn insert<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    entry: &FlowEntry,
+    extended: &mut i32,
+) -> Result<(), Outcome> {
+    tables
+        .insert_flow(key, entry, Insert::Replace)
+        .map_err(|errno| {
+            *extended = errno;
+            Outcome::Drop(DropReason::CtInsertionFailed)
+        })
+}
