@@ -59,8 +59,10 @@ pub(crate) enum Input {
     Create(EndpointRequest, Reply<EndpointCreated>),
     Delete(String, Reply<()>),
     Regenerate(u16, Reply<Regenerated>),
-    /// Interfaces, addresses or routes differ; `next_hops`: flows may go a wrong way now.
+    /// Interfaces differ; `node`: not only those of pods, but the node's own network; `next_hops`:
+    /// flows may go a wrong way now.
     Network {
+        node: bool,
         next_hops: bool,
     },
     Stop,
@@ -182,7 +184,7 @@ impl Core {
                 self.settle();
                 let _ = reply.send(self.regenerate(id));
             }
-            Input::Network { next_hops } => self.network_changed(next_hops),
+            Input::Network { node, next_hops } => self.network_changed(node, next_hops),
             Input::Stop => {}
         }
     }

@@ -32,12 +32,14 @@ impl Core {
     }
 
     /// The kernel's network differs: find out how before the next tick does.
-    pub(super) fn network_changed(&mut self, next_hops: bool) {
-        self.ensure_network();
+    pub(super) fn network_changed(&mut self, node: bool, next_hops: bool) {
+        if node {
+            self.ensure_network();
+        }
         self.check_links();
         // What follows from the change itself is no damage.
         self.settle();
-        if self.synced && self.kernel.is_some() {
+        if node && self.synced && self.kernel.is_some() {
             self.check_routes();
         }
         if next_hops

@@ -22,8 +22,10 @@ const STOP: Duration = Duration::from_secs(2);
 /// What a change means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Meaning {
-    /// Links, addresses and routes have to be compared.
-    compare: bool,
+    /// Links of pods have to be compared.
+    links: bool,
+    /// The node's own links, addresses and routes have to be compared.
+    node: bool,
     /// Flows may go a wrong way.
     next_hops: bool,
 }
@@ -45,11 +47,17 @@ pub(crate) fn watch(
             && let Some(more) = watch.next(Some(SWARM))?
         {
             let more = known.meaning(more);
-            meaning.compare |= more.compare;
+            meaning.links |= more.links;
+            meaning.node |= more.node;
             meaning.next_hops |= more.next_hops;
         }
-        let Meaning { compare, next_hops } = meaning;
-        if (compare || next_hops) && inputs.send(Input::Network { next_hops }).is_err() {
+        let Meaning {
+            links,
+            node,
+            next_hops,
+        } = meaning;
+        let matters = links || node || next_hops;
+        if matters && inputs.send(Input::Network { node, next_hops }).is_err() {
             return Ok(());
         }
     }
@@ -66,28 +74,35 @@ struct Known {
 impl Known {
     fn meaning(&mut self, change: Change) -> Meaning {
         const NOTHING: Meaning = Meaning {
-            compare: false,
+            links: false,
+            node: false,
             next_hops: false,
         };
-        const COMPARE: Meaning = Meaning {
-            compare: true,
+        const PODS: Meaning = Meaning {
+            links: true,
+            node: false,
+            next_hops: false,
+        };
+        const OWN: Meaning = Meaning {
+            links: false,
+            node: true,
             next_hops: false,
         };
         const ALL: Meaning = Meaning {
-            compare: true,
+            links: true,
+            node: true,
             next_hops: true,
         };
         match change {
-            Change::Link(link) if is_own(&link.name) => {
-                if is_pod_link(&link.name) {
-                    self.pod_links.insert(link.index);
-                }
-                COMPARE
+            Change::Link(link) if is_pod_link(&link.name) => {
+                self.pod_links.insert(link.index);
+                PODS
             }
-            Change::LinkGone(link) if is_own(&link.name) => {
+            Change::LinkGone(link) if is_pod_link(&link.name) => {
                 self.pod_links.remove(&link.index);
-                COMPARE
+                PODS
             }
+            Change::Link(link) | Change::LinkGone(link) if is_own(&link.name) => OWN,
             Change::Link(_) | Change::LinkGone(_) | Change::Lost => ALL,
             Change::Address(address) | Change::AddressGone(address) => {
                 if self.pod_links.contains(&address.link) {
@@ -109,8 +124,8 @@ impl Known {
                     .remove(&(neighbour.link, neighbour.ip))
                     .is_some();
                 Meaning {
-                    compare: false,
                     next_hops: known,
+                    ..NOTHING
                 }
             }
         }
@@ -127,8 +142,8 @@ impl Known {
             None => self.neighbours.remove(&key).is_some(),
         };
         Meaning {
-            compare: false,
             next_hops,
+            ..Meaning::default()
         }
     }
 }
@@ -154,10 +169,10 @@ mod tests {
         }
     }
 
-    fn check(known: &mut Known, change: Change, compare: bool, next_hops: bool) {
+    fn check(known: &mut Known, change: Change, node: bool, next_hops: bool) {
         let shown = format!("{change:?}");
-        let expected = Meaning { compare, next_hops };
-        assert_eq!(known.meaning(change), expected, "{shown}");
+        let found = known.meaning(change);
+        assert_eq!((found.node, found.next_hops), (node, next_hops), "{shown}");
     }
 
     #[test]
@@ -166,7 +181,7 @@ mod tests {
         check(
             &mut known,
             Change::Link(link(7, "weir0000abcd")),
-            true,
+            false,
             false,
         );
         let of_pod = Route::device("10.0.0.0/24".parse().unwrap(), IfIndex::new(7));
@@ -174,9 +189,10 @@ mod tests {
         check(
             &mut known,
             Change::LinkGone(link(7, "weir0000abcd")),
-            true,
+            false,
             false,
         );
+        check(&mut known, Change::Link(link(4, "weir_host")), true, false);
         check(&mut known, Change::Link(link(2, "eth0")), true, true);
         let underlay = Route::device("10.0.0.0/24".parse().unwrap(), IfIndex::new(2));
         check(&mut known, Change::RouteGone(underlay), true, true);
