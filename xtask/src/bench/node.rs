@@ -60,10 +60,13 @@ impl Node<'_> {
     /// What the agent says about how long it took to make a pod's network, from its own metrics; where they do not say,
     /// the time of the whole `lab apply`, which includes the pod's processes.
     fn add_pods(&self) -> Result<Figure> {
-        output::step("adding pods");
+        output::step("adding pods, one at a time");
+        let before = self.creations()?;
         let mut took = Vec::new();
         for round in 0..self.bench.rounds {
-            let manifest = manifest(&format!("one-{round}"), PODS + round..PODS + round + 1)?;
+            // All on the first node, whose agent is asked.
+            let pod = PODS + 2 * round;
+            let manifest = manifest(&format!("one-{round}"), pod..pod + 1)?;
             let start = Instant::now();
             stdout_of(
                 self.weir(&["lab", "apply", "--name", LAB, "-f"])?
@@ -72,10 +75,7 @@ impl Node<'_> {
             took.push(start.elapsed().as_secs_f64() * 1e3);
         }
         let apply = median(&took).context("no pod was added")?;
-        let mut metrics = self.weir(&["lab", "node", "--name", LAB, "n1", "--"])?;
-        let listed =
-            stdout_of(metrics.arg(&self.bench.weir).args(["metrics", "list"])).unwrap_or_default();
-        Ok(match mean_of_histogram(&listed, "endpoint_create") {
+        Ok(match self.creations()?.mean_since(&before) {
             Some(seconds) => Figure {
                 note: format!("(lab apply of one pod: {apply:.0} ms)"),
                 ..figure(
@@ -87,6 +87,13 @@ impl Node<'_> {
             },
             None => figure("adding a pod, whole lab apply", apply, "ms", Target::None),
         })
+    }
+
+    /// What the first node's agent counted so far.
+    fn creations(&self) -> Result<Histogram> {
+        let mut metrics = self.weir(&["lab", "node", "--name", LAB, "n1", "--"])?;
+        let listed = stdout_of(metrics.arg(&self.bench.weir).args(["metrics", "list"]))?;
+        Ok(Histogram::read(&listed, "endpoint_create"))
     }
 }
 
@@ -199,16 +206,37 @@ fn ticks(stat: &str) -> Option<f64> {
     Some(fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?)
 }
 
-/// Sum over count of a Prometheus histogram in text form, found by a part of its name.
-fn mean_of_histogram(listed: &str, part: &str) -> Option<f64> {
-    let value = |suffix: &str| {
-        listed
-            .lines()
-            .filter(|line| line.contains(part) && line.contains(suffix))
-            .find_map(|line| line.split_whitespace().last()?.parse::<f64>().ok())
-    };
-    let count = value("_count")?;
-    (count > 0.0).then_some(value("_sum")? / count)
+/// The two numbers of a Prometheus histogram that give its mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Histogram {
+    sum: f64,
+    count: f64,
+}
+
+impl Histogram {
+    /// Found in a listing by a part of its name; nothing counted where it is not listed.
+    fn read(listed: &str, part: &str) -> Self {
+        let value = |suffix: &str| {
+            listed
+                .lines()
+                .filter(|line| {
+                    line.split_whitespace()
+                        .next()
+                        .is_some_and(|name| name.contains(part) && name.ends_with(suffix))
+                })
+                .find_map(|line| line.split_whitespace().last()?.parse::<f64>().ok())
+                .unwrap_or_default()
+        };
+        Self {
+            sum: value("_sum"),
+            count: value("_count"),
+        }
+    }
+
+    fn mean_since(self, before: &Self) -> Option<f64> {
+        let count = self.count - before.count;
+        (count > 0.0).then(|| (self.sum - before.sum) / count)
+    }
 }
 
 #[cfg(test)]
@@ -222,10 +250,17 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_gives_its_mean() {
-        let listed =
-            "weir_endpoint_create_seconds_sum 0.05\nweir_endpoint_create_seconds_count 10\n";
-        assert_eq!(mean_of_histogram(listed, "endpoint_create"), Some(0.005));
-        assert_eq!(mean_of_histogram("", "endpoint_create"), None);
+    fn a_histogram_gives_the_mean_of_what_was_added() {
+        let before = Histogram::read(
+            "weir_endpoint_create_seconds_sum 0.05\nweir_endpoint_create_seconds_count 10\n",
+            "endpoint_create",
+        );
+        let after = Histogram {
+            sum: 0.07,
+            count: 14.0,
+        };
+        assert!((after.mean_since(&before).expect("four were added") - 0.005).abs() < 1e-9);
+        assert_eq!(before.mean_since(&before), None);
+        assert_eq!(Histogram::read("", "endpoint_create"), Histogram::default());
     }
 }
