@@ -9,6 +9,15 @@
 //!
 //! Start reading at [`summary`].
 #![no_std]
+// What would panic in user space would not pass the verifier, or wrap, in the kernel.
+#![cfg_attr(
+    not(any(test, feature = "memory")),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::integer_division
+    )
+)]
 
 #[cfg(any(test, feature = "memory"))]
 extern crate alloc;

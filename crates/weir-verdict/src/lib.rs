@@ -14,6 +14,15 @@
 //! connection), [`way`] (where does it go), [`masquerade`]; then [`open`] or [`carry_on`] write the
 //! entries. Services plug in between `flow` and `way`, policy after `way`, in `open` and `carry_on`.
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
+// What would panic in user space would not pass the verifier, or wrap, in the kernel.
+#![cfg_attr(
+    not(any(test, feature = "memory")),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::integer_division
+    )
+)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;

@@ -20,7 +20,8 @@ pub enum ErrorKind {
 /// The most of the original packet that goes into an error. Linux wants the transport header's
 /// first eight bytes; a TCP header is carried whole, because a packet cannot be cut before the end
 /// of a checksum that a device has yet to fill in.
-const EMBEDDED_MAX: u32 = 128;
+const EMBEDDED_MAX: u32 = 4 * EMBEDDED_WORDS;
+const EMBEDDED_WORDS: u32 = 32;
 
 /// Rewrites the packet in place into an ICMP error from `source` to the packet's sender, addressed
 /// back to where it came from. Packets that cannot be answered (too short) are refused.
@@ -85,7 +86,7 @@ pub fn answer_with_error<P: PacketWrite>(
     }
     let body = l4.wrapping_add(8);
     let mut offset = 0;
-    for _ in 0..EMBEDDED_MAX / 4 {
+    for _ in 0..EMBEDDED_WORDS {
         if offset >= embedded {
             break;
         }
