@@ -31,14 +31,16 @@ fn ring() -> *mut c_void {
 }
 
 /// Waking the reader costs more than all the rest of an event, so it is left to the reader's own
-/// clock (it looks ten times a second) until a quarter of the ring is full.
+/// clock (it looks ten times a second), but for the few events with which the ring passes a quarter
+/// of its size: a few, because several processors may pass it at the same time.
 #[inline(always)]
 fn urgency() -> u64 {
+    const FEW: u64 = 8 * size_of::<EventRecord>() as u64;
     // SAFETY: the map lives as long as the program.
     let waiting = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_AVAIL_DATA)) };
     // SAFETY: as above.
-    let size = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_RING_SIZE)) };
-    if waiting > size / 4 {
+    let quarter = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_RING_SIZE)) } / 4;
+    if waiting >= quarter && waiting < quarter + FEW {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)

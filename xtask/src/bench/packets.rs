@@ -25,7 +25,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
             "build",
             "--release",
             "--package",
-            "weir-datapath",
+            "weir-tests",
             "--example",
             EXAMPLE,
         ])
