@@ -121,7 +121,13 @@ pub(crate) fn read_ring(
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
         // The programs wake nobody until the ring fills up: waking costs them more than the record.
-        let _ = poll(&mut fds, PollTimeout::from(100u16));
+        // While nobody listens there is no hurry.
+        let wait: u16 = if shared.events.has_listeners() {
+            100
+        } else {
+            1000
+        };
+        let _ = poll(&mut fds, PollTimeout::from(wait));
         let names = shared
             .events
             .has_listeners()
