@@ -103,3 +103,11 @@ pub fn store_address<P: PacketWrite>(
         packet.store(offset, &address.0)
     }
 }
+
+/// A length in the sixteen bits that headers have for it; longer ones (before segmentation) are
+/// written anew by whoever cuts the packet.
+#[inline(always)]
+pub(crate) const fn low_half(length: u32) -> [u8; 2] {
+    let [_, _, a, b] = length.to_be_bytes();
+    [a, b]
+}

@@ -55,8 +55,6 @@ pub struct Summary {
     pub icmp_type: u8,
     pub icmp_code: u8,
     pub is_v4: bool,
-    /// IPv4 "don't fragment"; always set for IPv6.
-    pub dont_fragment: bool,
 }
 
 /// Why a packet cannot be understood.
@@ -111,7 +109,6 @@ impl Summary {
         icmp_type: 0,
         icmp_code: 0,
         is_v4: false,
-        dont_fragment: false,
     };
 
     #[inline(always)]
@@ -279,7 +276,6 @@ impl Summary {
         self.l4_offset = self.l3_offset.wrapping_add(header_length);
         self.ttl = ttl;
         self.is_v4 = true;
-        self.dont_fragment = f0 & 0x40 != 0;
         self.fragment = fragment_of(offset != 0, f0 & 0x20 != 0);
         self.identification = [i0, i1, 0, 0];
         // Behind the packet there may be padding to Ethernet's least length.
@@ -304,7 +300,6 @@ impl Summary {
         self.key.destination = Address(packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?);
         self.ttl = hop_limit;
         self.is_v4 = false;
-        self.dont_fragment = true;
         // A payload length of zero is a jumbo packet (BIG TCP).
         if total_length != 40 && packet.segment_size() == 0 {
             self.l3_length = total_length;

@@ -2,7 +2,7 @@
 //! The overlay: VXLAN (RFC 7348) over UDP over IPv4 or IPv6.
 
 use crate::checksum::Sum;
-use crate::packet::{PacketRead, PacketWrite, Room, WriteError};
+use crate::packet::{PacketRead, PacketWrite, Room, WriteError, low_half};
 use crate::summary::Summary;
 use crate::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use weir_abi::node::NodeRow;
@@ -170,10 +170,4 @@ fn add_headers<P: PacketWrite>(
         l4.wrapping_add(16),
         &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1],
     )
-}
-
-#[inline(always)]
-const fn low_half(length: u32) -> [u8; 2] {
-    let [_, _, a, b] = length.to_be_bytes();
-    [a, b]
 }

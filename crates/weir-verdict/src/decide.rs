@@ -12,15 +12,13 @@ use crate::flow::{self, Connection, Standing};
 use crate::masquerade;
 use crate::open::open;
 use crate::related;
-use crate::run::Arrival;
 use crate::source;
 use crate::tables::Tables;
 use crate::way;
 use weir_abi::counter::Counter;
 use weir_abi::flow::Dependencies;
-use weir_abi::observation::Hook;
-use weir_abi::{Address, DropReason, Slot, TraceReason};
-use weir_packet::{PacketClass, PacketRead, Summary};
+use weir_abi::{Address, Slot, TraceReason};
+use weir_packet::{PacketClass, PacketRead};
 
 /// Decides on one packet, in three steps that the kernel compiles as functions of their own: what
 /// is it, where does it go, what follows. They hand over by the workspace, because together they
@@ -73,7 +71,7 @@ fn examine<'t, T: Tables>(
     } = workspace;
     if !matches!(summary.class, PacketClass::Flow) {
         return match source::check(tables, arrival, summary, decision) {
-            Ok(()) => other_icmp(arrival, summary),
+            Ok(()) => related::unrelated(arrival, summary),
             Err(outcome) => outcome,
         };
     }
@@ -115,21 +113,6 @@ fn settle<T: Tables>(
             open(tables, arrival, summary, decision)
         }
     })
-}
-
-/// ICMP that is neither an echo nor an error: the node's own business, or nobody's.
-#[inline(always)]
-fn other_icmp(arrival: &Arrival, summary: &Summary) -> Outcome {
-    match arrival.hook {
-        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::Pass,
-        Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => {
-            Outcome::Drop(if summary.is_v4 {
-                DropReason::UnknownIcmpv4Type
-            } else {
-                DropReason::UnknownIcmpv6Type
-            })
-        }
-    }
 }
 
 /// The present generations of what a decision between two addresses depends on.

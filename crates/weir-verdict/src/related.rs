@@ -46,17 +46,9 @@ fn relate<P: PacketRead, T: Tables>(
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     source::check(tables, arrival, summary, decision)?;
-    let unrelated = Outcome::Drop(if summary.is_v4 {
-        DropReason::UnknownIcmpv4Type
-    } else {
-        DropReason::UnknownIcmpv6Type
-    });
     let from_underlay = matches!(arrival.hook, Hook::FromNetdev) && arrival.tunnel_source.is_none();
     // What is not about a flow of this table may be about the node's own traffic.
-    let otherwise = match arrival.hook {
-        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::Pass,
-        Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => unrelated,
-    };
+    let otherwise = unrelated(arrival, summary);
     if !decision.inner.parse_into(packet, summary) {
         return Err(otherwise);
     }
@@ -78,6 +70,21 @@ fn relate<P: PacketRead, T: Tables>(
     decision.related = true;
     decision.reply = fixed.kind.contains(Kind::REPLY);
     Ok(())
+}
+
+/// ICMP that belongs to no flow of the table: the node's own business, or nobody's.
+#[inline(always)]
+pub fn unrelated(arrival: &Arrival, summary: &Summary) -> Outcome {
+    match arrival.hook {
+        Hook::FromNetdev | Hook::ToNetdev if arrival.tunnel_source.is_none() => Outcome::Pass,
+        Hook::FromContainer | Hook::FromNetdev | Hook::ToNetdev | Hook::FromHost => {
+            Outcome::Drop(if summary.is_v4 {
+                DropReason::UnknownIcmpv4Type
+            } else {
+                DropReason::UnknownIcmpv6Type
+            })
+        }
+    }
 }
 
 /// Last step for an ICMP error: the entry says where it goes; it is never stored.

@@ -2,7 +2,7 @@
 //! Turning a pod's packet into the ICMP error that answers it.
 
 use crate::checksum::Sum;
-use crate::packet::{PacketRead, PacketWrite, Room, WriteError};
+use crate::packet::{PacketRead, PacketWrite, Room, WriteError, low_half};
 use crate::summary::Summary;
 use crate::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use weir_abi::{Address, MacAddress, Protocol};
@@ -98,13 +98,6 @@ pub fn answer_with_error<P: PacketWrite>(
     }
     let [c0, c1] = sum.checksum();
     packet.store(l4, &[icmp_type, code, c0, c1, p0, p1, p2, p3])
-}
-
-/// A length below 65,536 in network order.
-#[inline(always)]
-const fn low_half(length: u32) -> [u8; 2] {
-    let [_, _, a, b] = length.to_be_bytes();
-    [a, b]
 }
 
 #[inline(always)]
