@@ -173,6 +173,7 @@ fn tables(tunnel: bool) -> MemoryTables {
     };
     let row = |identity, node, flags| IpcacheRow {
         identity,
+        blocks: weir_abi::BlockGroup::NONE,
         node,
         flags,
     };

@@ -40,9 +40,8 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
     record.destination_endpoint = decision.destination_endpoint;
     record.trace_reason = decision.trace_reason as u8;
     record.extended = decision.extended;
-    record.cookie = 0;
     record.reserved = 0;
-    record.reserved_tail = [0; 6];
+    record.reserved_tail = [0; 3];
     record.original_source = Address::UNSPECIFIED;
     let mut bits = match decision.direction {
         Direction::Unspecified => 0,

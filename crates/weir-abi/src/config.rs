@@ -37,8 +37,16 @@ pub struct DatapathConfig {
     pub timeout_other: u16,
     /// Bytes of a packet that an event carries, at most [`crate::event::CAPTURE_MAX`].
     pub capture_length: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// What becomes of a packet to a service without a backend: 0 rejected, 1 dropped in silence.
+    pub no_backend_drops: u8,
+    /// Whether sockets of pods are translated (those of the node always are): 0 or 1.
+    pub pod_sockets: u8,
+    /// Entries of one Maglev table, a prime; 0: backends are chosen by a seeded hash.
+    pub maglev_size: u32,
+    /// What keeps the choice of backends from being foreseen.
+    pub seed: u32,
+    /// The node's own network namespace (`SO_NETNS_COOKIE`).
+    pub node_namespace: u64,
 }
 
 /// Bits of [`DatapathConfig::features`].
@@ -91,7 +99,11 @@ impl DatapathConfig {
         timeout_tcp_closing: 10,
         timeout_other: 60,
         capture_length: 128,
-        reserved: 0,
+        no_backend_drops: 0,
+        pod_sockets: 1,
+        maglev_size: 0,
+        seed: 0,
+        node_namespace: 0,
     };
 
     /// Whether a bit of [`features`] is on.

@@ -5,13 +5,14 @@
 //! programs that are still attached after an upgrade.
 
 use crate::address::Address;
+use crate::address::Port;
 use crate::flow::FlowKey;
 use crate::identity::Identity;
-use crate::number::{EndpointId, IfIndex};
+use crate::number::{EndpointId, IfIndex, PolicyCookie, ServiceId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of [`EventRecord`].
-pub const EVENT_VERSION: u8 = 1;
+pub const EVENT_VERSION: u8 = 2;
 
 /// Packet bytes in an event, at most.
 pub const CAPTURE_MAX: usize = 128;
@@ -51,6 +52,18 @@ pub mod flags {
     pub const EGRESS: u8 = 0x20;
 }
 
+/// Bits of [`EventRecord::policy`]: what policy had to do with the packet.
+pub mod policy_flags {
+    /// The source's egress policy was asked.
+    pub const EGRESS_ASKED: u8 = 0x01;
+    /// The destination's ingress policy was asked.
+    pub const INGRESS_ASKED: u8 = 0x02;
+    /// The source's egress policy denied.
+    pub const EGRESS_DENIED: u8 = 0x04;
+    /// The destination's ingress policy denied.
+    pub const INGRESS_DENIED: u8 = 0x08;
+}
+
 /// One event: what happened, to which packet, where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
@@ -82,15 +95,24 @@ pub struct EventRecord {
     pub reserved: u8,
     /// An errno (negative) or a code of `bpf_fib_lookup` (positive) that explains more; else 0.
     pub extended: i32,
-    /// Resolves to the rules behind a verdict; 0 where none.
-    pub cookie: u32,
+    /// Resolve to the rules that allowed the packet to leave its source and to enter its destination;
+    /// 0 where policy was not asked, or found nothing that allows.
+    pub egress_cookie: PolicyCookie,
+    pub ingress_cookie: PolicyCookie,
+    /// The service whose address the packet was sent to; 0: none.
+    pub service: ServiceId,
     /// The tuple as it stood in the packet when the event was made.
     pub key: FlowKey,
     /// The source before translation, unspecified where nothing was translated.
     pub original_source: Address,
+    /// The destination after translation, unspecified where nothing was translated.
+    pub translated_destination: Address,
+    pub translated_destination_port: Port,
     /// Bytes of `capture` that are of the packet.
     pub captured: u16,
-    pub reserved_tail: [u8; 6],
+    /// Bits of [`policy_flags`].
+    pub policy: u8,
+    pub reserved_tail: [u8; 3],
     pub capture: [u8; CAPTURE_MAX],
 }
 

@@ -8,7 +8,7 @@
 //! NAT listings, garbage collection and diagnosis all read these entries.
 
 use crate::address::{Address, MacAddress, Port, Protocol};
-use crate::number::{Generation, IfIndex, NodeIndex, Seconds, Slot};
+use crate::number::{Generation, IfIndex, NodeIndex, PolicyCookie, Seconds, Slot};
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -241,8 +241,9 @@ pub struct FlowEntry {
     pub address_delta: [u8; 2],
     /// The same for the new ports.
     pub port_delta: [u8; 2],
-    /// Resolves to the rules behind the verdict; 0 while no policy selects either side.
-    pub cookie: u32,
+    /// Resolves to the rules behind the verdict: in the entry of the direction that opened the flow
+    /// those of the sender's egress, in the other one those of the receiver's ingress.
+    pub cookie: PolicyCookie,
     /// When the flow was first seen by this node.
     pub created: Seconds,
 }

@@ -3,7 +3,7 @@
 
 use crate::address::Address;
 use crate::identity::Identity;
-use crate::number::NodeIndex;
+use crate::number::{BlockGroup, NodeIndex};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Key of the longest-prefix maps (`ipcache`, `masquerade_exempt`).
@@ -50,6 +50,9 @@ impl PrefixKey {
 #[repr(C)]
 pub struct IpcacheRow {
     pub identity: Identity,
+    /// The `ipBlock`s of policies that the address (or every address of the prefix that has no
+    /// longer one) lies in.
+    pub blocks: BlockGroup,
     /// The node behind which the address is reached by tunnel; none in native routing.
     pub node: NodeIndex,
     /// Bits of [`flags`].

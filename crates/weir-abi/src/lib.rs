@@ -28,17 +28,22 @@ pub mod map;
 pub mod node;
 pub mod number;
 pub mod observation;
+pub mod policy;
 pub mod reason;
+pub mod service;
 
 pub use address::{Address, MacAddress, Port, Protocol};
 pub use config::DatapathConfig;
 pub use endpoint::EndpointRow;
 pub use flow::{FlowEntry, FlowKey};
 pub use identity::Identity;
-pub use number::{EndpointId, Generation, IfIndex, NodeIndex, Seconds, Slot};
+pub use number::{
+    BlockGroup, EndpointId, FrontendId, Generation, IfIndex, NodeIndex, PolicyCookie, PolicySet,
+    Seconds, ServiceId, Slot,
+};
 pub use observation::{ObservationPoint, TraceReason};
 pub use reason::DropReason;
 
 /// Version of every layout in this crate. Raised with any change to a map key, a map value or an
 /// event record; pinned maps of another version are migrated or rebuilt (ADR 0006).
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;

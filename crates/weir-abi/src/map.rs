@@ -61,6 +61,15 @@ maps! {
     NODES: "nodes", "Nodes", Array, 16_384, false, true;
     TUNNEL_MTU: "tunnel_mtu", "Path MTU of nodes", LruHash, 16_384, true, true;
     GENERATIONS: "generations", "Generations", Array, crate::flow::SLOTS, false, true;
+    FRONTENDS: "frontends", "Service frontends", Hash, 65_536, true, true;
+    BACKENDS: "backends", "Service backends", Array, 262_144, true, true;
+    SERVICE_BACKENDS: "service_backends", "Service backend states", Hash, 262_144, true, true;
+    MAGLEV: "maglev", "Service Maglev tables", Array, 1, true, true;
+    SOURCE_RANGES: "source_ranges", "Service source ranges", LongestPrefix, 16_384, true, true;
+    AFFINITY: "affinity", "Service session affinity", LruHash, 65_536, true, true;
+    SOCKET_SERVICES: "socket_services", "Service sockets", LruHash, 262_144, true, true;
+    POLICY: "policy", "Policy", Hash, 131_072, true, true;
+    POLICY_HITS: "policy_hits", "Policy counters", Array, 131_072, true, true;
     METRICS: "metrics", "Metrics", PerCpuArray, crate::counter::METRICS, false, true;
     COUNTERS: "counters", "Counters", PerCpuArray, crate::counter::COUNTERS, false, true;
     EVENTS: "events", "Events", RingBuffer, 1 << 20, true, true;

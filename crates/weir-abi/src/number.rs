@@ -71,6 +71,47 @@ number! {
     Seconds(u32)
 }
 
+number! {
+    /// A frontend's number in listings; 0 is "none".
+    FrontendId(u32)
+}
+number! {
+    /// A service's port on this node; 0 is "none".
+    ServiceId(u32)
+}
+number! {
+    /// A policy set that endpoints share; 0 is "none".
+    PolicySet(u32)
+}
+number! {
+    /// The `ipBlock`s that an address lies in, as one number; 0 is "none".
+    BlockGroup(u32)
+}
+number! {
+    /// The rules behind a verdict; 0 is "none".
+    PolicyCookie(u32)
+}
+
+impl ServiceId {
+    /// Not a service.
+    pub const NONE: Self = Self(0);
+}
+
+impl PolicySet {
+    /// No policy.
+    pub const NONE: Self = Self(0);
+}
+
+impl BlockGroup {
+    /// In no block.
+    pub const NONE: Self = Self(0);
+}
+
+impl PolicyCookie {
+    /// Nothing decided.
+    pub const NONE: Self = Self(0);
+}
+
 impl EndpointId {
     /// No endpoint of this node.
     pub const NONE: Self = Self(0);

@@ -121,10 +121,14 @@ reasons! {
         "the packet's source address does not belong to where it came from: spoofing, or a node whose addresses changed";
     UnknownSender = 172, "UNKNOWN_SENDER", "Unknown sender", Problem,
         "a tunnel packet came from an address that is no node of the cluster: compare `weir node list` with the cluster's nodes";
+    IsClusterIp = 174, "IS_A_CLUSTERIP", "Is a ClusterIP", Problem,
+        "a cluster IP was reached from outside the cluster: use a NodePort, a load balancer or an external IP";
     FirstFragmentNotFound = 175, "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND", "First logical datagram fragment not found", Problem,
         "a later fragment came before the first one, or the fragment table was too small: avoid fragments, or raise mapSizes.fragments";
     ForbiddenIcmpv6 = 176, "FORBIDDEN_ICMPV6_MESSAGE", "Forbidden ICMPv6 message", Problem,
         "pods must not send router advertisements or redirects";
+    SourceRangeDenied = 177, "DENIED_BY_LB_SRC_RANGE_CHECK", "Denied by LB src range check", Problem,
+        "the client's address is in none of the service's loadBalancerSourceRanges";
     PolicyDeny = 181, "POLICY_DENY", "Policy denied by denylist", Problem,
         "an explicit deny rule matched: run `weir policy trace` for the two pods";
     ScratchMissing = 184, "INVALID_TC_BUFFER", "Failed to update or lookup TC buffer", Problem,
@@ -145,6 +149,8 @@ reasons! {
         "the device to send by does not exist (any more)";
     FirstFragmentNotFoundWorld = 207, "DROP_FRAG_NOT_FOUND_WORLD", "First logical datagram fragment not found from world", Expected,
         "a later fragment from outside the cluster came without its first one: mostly noise";
+    UnknownPeerIdentity = 220, "UNKNOWN_PEER_IDENTITY", "Peer's identity not known yet", Problem,
+        "policy isolates the pod and the peer's address is in a pod range, but no pod is known to have it: the pod is new and its address has not come from the API server yet, or it is gone; see `weir ip list`";
 }
 
 impl DropReason {

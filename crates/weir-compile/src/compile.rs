@@ -271,6 +271,7 @@ impl Compiler<'_> {
     ) {
         let row = IpcacheRow {
             identity,
+            blocks: weir_abi::BlockGroup::NONE,
             node: index,
             flags: 0,
         };
@@ -297,6 +298,7 @@ impl Compiler<'_> {
             let local = if own { flags::LOCAL_RANGE } else { 0 };
             let row = IpcacheRow {
                 identity: Identity::UNKNOWN,
+                blocks: weir_abi::BlockGroup::NONE,
                 node: index,
                 flags: flags::POD_RANGE | local,
             };
@@ -352,10 +354,12 @@ impl Compiler<'_> {
                 flags: if identity.is_some() { READY } else { 0 },
                 mac: endpoint.mac,
                 reserved: [0; 2],
-                policy_set: 0,
+                policy_set: weir_abi::PolicySet::NONE,
+                blocks: weir_abi::BlockGroup::NONE,
             };
             let behind = IpcacheRow {
                 identity: row.identity,
+                blocks: weir_abi::BlockGroup::NONE,
                 node: NodeIndex::NONE,
                 flags: 0,
             };
@@ -393,6 +397,7 @@ impl Compiler<'_> {
             };
             let row = IpcacheRow {
                 identity,
+                blocks: weir_abi::BlockGroup::NONE,
                 node,
                 flags: 0,
             };

@@ -49,6 +49,7 @@ mod kernel {
             rows.endpoints.insert(address(last), endpoint(last));
             let row = IpcacheRow {
                 identity: Identity(256),
+                blocks: weir_abi::BlockGroup::NONE,
                 node: NodeIndex(0),
                 flags: 0,
             };

@@ -122,6 +122,20 @@ fn specific(
             "the service {} has no usable backend: check its selector, the readiness of its pods and the names of its ports",
             endpoint(&event.destination)?
         ),
+        DropReason::IsClusterIp => format!(
+            "{} reached the cluster IP {} from outside the cluster: use a NodePort, a load balancer or an external IP",
+            source?,
+            endpoint(&event.destination)?
+        ),
+        DropReason::SourceRangeDenied => format!(
+            "{} is in none of the loadBalancerSourceRanges of the service at {}",
+            source?,
+            endpoint(&event.destination)?
+        ),
+        DropReason::UnknownPeerIdentity => format!(
+            "policy isolates a pod from {}, an address in a pod range that no pod is known to have: it is new and its address has not come from the API server yet, or it is gone; see `weir ip list | grep {}`",
+            source?, source?
+        ),
         DropReason::TtlExceeded => format!(
             "the packet from {} to {} went round in a loop, or somebody traces the route",
             source?, destination?

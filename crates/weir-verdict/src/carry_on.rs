@@ -8,7 +8,7 @@ use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::counter::Counter;
 use weir_abi::flow::Kind;
-use weir_abi::{FlowEntry, Protocol, Seconds, TraceReason};
+use weir_abi::{FlowEntry, PolicyCookie, Protocol, Seconds, TraceReason};
 use weir_packet::Summary;
 
 /// A packet of a known connection whose entry cannot be used as it is.
@@ -44,7 +44,7 @@ pub fn carry_on<T: Tables>(
             )
         }
         None => {
-            let (out, cookie) = connection.pair.map_or((0, 0), |pair| {
+            let (out, cookie) = connection.pair.map_or((0, PolicyCookie::NONE), |pair| {
                 (pair.fixed().kind.0 & Kind::OUT.0, pair.fixed().cookie)
             });
             let kind = Kind(out | if reply { Kind::REPLY.0 } else { 0 });

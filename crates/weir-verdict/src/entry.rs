@@ -8,7 +8,8 @@ use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
 use weir_abi::flow::{Dependencies, Kind};
 use weir_abi::{
-    Address, DropReason, FlowEntry, FlowKey, Generation, NodeIndex, Port, Seconds, Slot,
+    Address, DropReason, FlowEntry, FlowKey, Generation, NodeIndex, PolicyCookie, Port, Seconds,
+    Slot,
 };
 
 /// Fills in everything but translation, counters and origin.
@@ -69,7 +70,7 @@ pub fn write_entry<T: Tables>(
     entry.translated_destination_port = Port::NONE;
     entry.address_delta = [0; 2];
     entry.port_delta = [0; 2];
-    entry.cookie = 0;
+    entry.cookie = PolicyCookie::NONE;
 }
 
 /// Stores an entry.

@@ -45,6 +45,7 @@ fn rows() -> impl Strategy<Value = Rows> {
                     };
                     let row = IpcacheRow {
                         identity: Identity(identity),
+                        blocks: weir_abi::BlockGroup::NONE,
                         node: NodeIndex(node),
                         flags: 0,
                     };

@@ -121,12 +121,14 @@ impl Links {
             tables.endpoints.insert(address, row);
             let known = IpcacheRow {
                 identity: row.identity,
+                blocks: weir_abi::BlockGroup::NONE,
                 ..IpcacheRow::default()
             };
             tables.ipcache.insert(PrefixKey::host(address), known);
         }
         let known = |identity, node, flags| IpcacheRow {
             identity,
+            blocks: weir_abi::BlockGroup::NONE,
             node,
             flags,
         };
