@@ -101,6 +101,19 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A program could not be attached to the sockets of a cgroup, replaced or taken away.
+    #[error("cannot {action} {hook} at cgroup {}", .cgroup.display())]
+    Socket {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The name of the program.
+        hook: &'static str,
+        /// The cgroup's directory.
+        cgroup: PathBuf,
+        /// The errno.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel does not run a program over a test packet.
     #[error("cannot run `{program}` over a packet of {length} bytes")]
     Run {
@@ -148,6 +161,7 @@ impl Error {
             | Self::File { source, .. }
             | Self::Row { source, .. }
             | Self::Link { source, .. }
+            | Self::Socket { source, .. }
             | Self::Run { source, .. } => source.raw_os_error(),
             Self::NoObject
             | Self::Object(_)

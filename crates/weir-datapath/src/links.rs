@@ -12,6 +12,7 @@ use weir_abi::IfIndex;
 use weir_abi::observation::Hook;
 
 use crate::loader::{Activation, Program};
+use crate::sockets::SocketHook;
 use crate::sys::link::{self, LinkInfo, Side};
 use crate::{Datapath, Error, Result, pins, sys};
 
@@ -113,13 +114,16 @@ impl Datapath {
 
     /// Puts the programs into every pinned link; goes on after failures.
     pub(crate) fn take_over_links(&self, activation: &mut Activation) -> Result<()> {
-        for name in pins::names_in(&self.root.links())? {
+        let names = pins::names_in(&self.root.links())?;
+        let sockets = |name: &&String| SocketHook::from_name(name).is_none();
+        for name in names.iter().filter(sockets).cloned() {
             match self.take_over(&name) {
                 Ok(true) => activation.updated.push(name),
                 Ok(false) => activation.removed.push(name),
                 Err(error) => activation.failed.push(error),
             }
         }
+        self.take_over_sockets(activation);
         Ok(())
     }
 

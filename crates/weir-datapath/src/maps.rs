@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All maps of the datapath, open and typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -11,6 +11,11 @@ use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::map::{self, MapInfo, MapShape};
 use weir_abi::node::{NodeRow, TunnelMtu};
+use weir_abi::policy::{PolicyHits, PolicyKey, PolicyRow};
+use weir_abi::service::{
+    AffinityKey, AffinityRow, BackendRow, FrontendKey, FrontendRow, ServiceBackendKey,
+    ServiceBackendRow, SocketKey, SocketRow, SourceRangeKey,
+};
 use weir_abi::{Address, EndpointRow, FlowKey, Generation, Slot};
 
 use crate::table::{KeySet, PerCpu, RawTable, Table};
@@ -35,6 +40,24 @@ pub struct Maps {
     pub tunnel_mtu: Table<Address, TunnelMtu>,
     /// Versions of what flows depend on.
     pub generations: Table<u32, Generation>,
+    /// What stands at an address and port.
+    pub frontends: Table<FrontendKey, FrontendRow>,
+    /// Runs of backends that frontends name; an array, all zero where nothing is.
+    pub backends: Table<u32, BackendRow>,
+    /// Which backends a service still has.
+    pub service_backends: Table<ServiceBackendKey, ServiceBackendRow>,
+    /// Maglev tables, one after the other: places inside a run.
+    pub maglev: Table<u32, u16>,
+    /// Who may connect to a service that restricts it.
+    pub source_ranges: KeySet<SourceRangeKey>,
+    /// Which backend a client sticks to, the programs' own.
+    pub affinity: Table<AffinityKey, AffinityRow>,
+    /// What translated sockets talk to, the programs' own.
+    pub socket_services: Table<SocketKey, SocketRow>,
+    /// What policy sets allow.
+    pub policy: Table<PolicyKey, PolicyRow>,
+    /// How often each policy rule decided, the programs' own.
+    pub policy_hits: Table<u32, PolicyHits>,
     /// Packets and bytes by reason and direction.
     pub metrics: PerCpu<Metric>,
     /// What the programs count beside packets.
@@ -88,6 +111,15 @@ impl Maps {
             nodes: Table::new(&map::NODES, open(&map::NODES)?)?,
             tunnel_mtu: Table::new(&map::TUNNEL_MTU, open(&map::TUNNEL_MTU)?)?,
             generations: Table::new(&map::GENERATIONS, open(&map::GENERATIONS)?)?,
+            frontends: Table::new(&map::FRONTENDS, open(&map::FRONTENDS)?)?,
+            backends: Table::new(&map::BACKENDS, open(&map::BACKENDS)?)?,
+            service_backends: Table::new(&map::SERVICE_BACKENDS, open(&map::SERVICE_BACKENDS)?)?,
+            maglev: Table::new(&map::MAGLEV, open(&map::MAGLEV)?)?,
+            source_ranges: KeySet::new(&map::SOURCE_RANGES, open(&map::SOURCE_RANGES)?)?,
+            affinity: Table::new(&map::AFFINITY, open(&map::AFFINITY)?)?,
+            socket_services: Table::new(&map::SOCKET_SERVICES, open(&map::SOCKET_SERVICES)?)?,
+            policy: Table::new(&map::POLICY, open(&map::POLICY)?)?,
+            policy_hits: Table::new(&map::POLICY_HITS, open(&map::POLICY_HITS)?)?,
             metrics: PerCpu::new(&map::METRICS, open(&map::METRICS)?)?,
             counters: PerCpu::new(&map::COUNTERS, open(&map::COUNTERS)?)?,
             events: RawTable::new(&map::EVENTS, open(&map::EVENTS)?)?,
@@ -95,7 +127,7 @@ impl Maps {
     }
 
     /// The maps as bytes, in the order of their declaration.
-    pub fn raw(&self) -> [&RawTable; 11] {
+    pub fn raw(&self) -> [&RawTable; 20] {
         let Self {
             flows,
             fragments,
@@ -105,6 +137,15 @@ impl Maps {
             nodes,
             tunnel_mtu,
             generations,
+            frontends,
+            backends,
+            service_backends,
+            maglev,
+            source_ranges,
+            affinity,
+            socket_services,
+            policy,
+            policy_hits,
             metrics,
             counters,
             events,
@@ -118,6 +159,15 @@ impl Maps {
             nodes.raw(),
             tunnel_mtu.raw(),
             generations.raw(),
+            frontends.raw(),
+            backends.raw(),
+            service_backends.raw(),
+            maglev.raw(),
+            source_ranges.raw(),
+            affinity.raw(),
+            socket_services.raw(),
+            policy.raw(),
+            policy_hits.raw(),
             metrics.raw(),
             counters.raw(),
             events,
@@ -146,6 +196,7 @@ impl Maps {
             MapShape::Array if info.map.name == map::NODES.name => {
                 Some(self.read_back_nodes()?.len() as u64)
             }
+            MapShape::Array if info.map.name == map::BACKENDS.name => Some(self.places_in_use()?),
             MapShape::Array | MapShape::PerCpuArray | MapShape::RingBuffer => None,
         };
         Ok(MapUsage {
@@ -154,6 +205,17 @@ impl Maps {
             used,
             failed_writes: table.failed_writes(),
         })
+    }
+
+    /// Places of `backends` that a frontend names; runs are shared.
+    fn places_in_use(&self) -> Result<u64> {
+        let mut runs = BTreeSet::new();
+        self.frontends.for_each(|_, row| {
+            for run in [row.internal, row.external] {
+                runs.insert((run.first, run.count));
+            }
+        })?;
+        Ok(runs.iter().map(|(_, count)| u64::from(*count)).sum())
     }
 
     /// Refused writes of each map since this process opened it.

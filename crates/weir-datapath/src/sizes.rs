@@ -48,6 +48,13 @@ impl MapSizes {
         Ok(Self(sizes))
     }
 
+    /// Another default, where the configuration does not name the map.
+    #[must_use]
+    pub fn or(mut self, map: &MapInfo, size: u32) -> Self {
+        self.0.entry(map.name).or_insert(size);
+        self
+    }
+
     /// The size of a map.
     pub fn of(&self, map: &MapInfo) -> u32 {
         self.0.get(map.name).copied().unwrap_or(map.default_size)

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     TestRun = 10,
     Info = 15,
     MapLookupBatch = 24,
+    MapUpdateBatch = 26,
+    MapDeleteBatch = 27,
     LinkCreate = 28,
     LinkUpdate = 29,
 }

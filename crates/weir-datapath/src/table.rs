@@ -96,6 +96,33 @@ impl<K: Row, V: Row> Table<K, V> {
         }
     }
 
+    /// Writes many rows, in order; answers which were refused, by their place in `rows`, and why.
+    pub fn upsert_all(&self, rows: &[(K, V)]) -> Vec<(usize, Error)> {
+        let keys = bytes_of(rows, |(key, _)| key);
+        let values = bytes_of(rows, |(_, value)| value);
+        let mut failed = Vec::new();
+        self.raw.update_many(&keys, &values, &mut |place, error| {
+            failed.extend(
+                rows.get(place)
+                    .map(|(key, _)| (place, self.refused("write", key, error))),
+            );
+        });
+        failed
+    }
+
+    /// Removes many rows, as [`Self::upsert_all`]. A row that is gone already is no failure.
+    pub fn delete_all(&self, keys: &[K]) -> Vec<(usize, Error)> {
+        let bytes = bytes_of(keys, |key| key);
+        let mut failed = Vec::new();
+        self.raw.delete_many(&bytes, &mut |place, error| {
+            failed.extend(
+                keys.get(place)
+                    .map(|key| (place, self.refused("delete", key, error))),
+            );
+        });
+        failed
+    }
+
     /// Visits every row that is there for the whole time of the visit; others may be met or not.
     pub fn for_each(&self, mut visit: impl FnMut(K, V)) -> Result<()> {
         self.raw
@@ -127,4 +154,28 @@ impl<K: Row, V: Row> Table<K, V> {
             source,
         }
     }
+}
+
+impl<V: Row> Table<u32, V> {
+    /// The first places of an array, which need not be read whole.
+    pub fn first_places(&self, places: u32) -> Result<Vec<V>> {
+        let wanted = places.min(self.size()) as usize;
+        let mut values = Vec::with_capacity(wanted);
+        self.raw
+            .for_each_place(places.min(self.size()), &mut |_, value| {
+                values.extend(V::read_from_bytes(value).ok());
+            })
+            .map_err(|source| self.raw.iteration_failed(source))?;
+        values.truncate(wanted);
+        Ok(values)
+    }
+}
+
+/// Rows behind each other, as batches want them.
+fn bytes_of<T, R: Row>(rows: &[T], row: impl Fn(&T) -> &R) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * size_of::<R>());
+    for one in rows {
+        bytes.extend_from_slice(row(one).as_bytes());
+    }
+    bytes
 }

@@ -51,6 +51,9 @@ impl Prepared {
             map::FLOWS,
             map::FRAGMENTS,
             map::TUNNEL_MTU,
+            map::AFFINITY,
+            map::SOCKET_SERVICES,
+            map::POLICY_HITS,
             map::METRICS,
             map::COUNTERS,
         ]

@@ -6,35 +6,31 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::DatapathConfig;
-use weir_abi::map::{MapInfo, MapShape};
+use weir_abi::map::MapInfo;
 use weir_abi::observation::Hook;
 use zerocopy::IntoBytes as _;
 
 use super::pinned_maps;
 use crate::shape::Shape;
+use crate::sockets::SocketHook;
 use crate::{Error, MapSizes, Result};
 
 /// One verified program.
 #[derive(Debug)]
 pub struct Program {
-    hook: Hook,
+    name: &'static str,
     fd: OwnedFd,
     id: u32,
     verified_instructions: u32,
 }
 
 impl Program {
-    /// Where it belongs.
-    pub const fn hook(&self) -> Hook {
-        self.hook
-    }
-
     /// Its name in the object.
     pub const fn name(&self) -> &'static str {
-        self.hook.name()
+        self.name
     }
 
     /// The kernel's number of the program.
@@ -61,6 +57,8 @@ pub struct Programs {
     from_netdev: Program,
     to_netdev: Program,
     from_host: Program,
+    /// Those of sockets that the object has.
+    sockets: BTreeMap<SocketHook, Program>,
 }
 
 impl Programs {
@@ -74,9 +72,17 @@ impl Programs {
         }
     }
 
+    /// The program of a socket call, if the object has one.
+    pub fn socket(&self, hook: SocketHook) -> Option<&Program> {
+        self.sockets.get(&hook)
+    }
+
     /// All programs.
     pub fn iter(&self) -> impl Iterator<Item = &Program> {
-        Hook::ALL.iter().map(|&hook| self.get(hook))
+        Hook::ALL
+            .iter()
+            .map(|&hook| self.get(hook))
+            .chain(self.sockets.values())
     }
 }
 
@@ -98,13 +104,12 @@ pub(super) fn wanted_shapes(
         .collect())
 }
 
-/// The configured size; arrays keep the object's, their size means something.
+/// The configured size, or the object's where it means something.
 fn size_of(map: &MapInfo, definition: &aya_obj::Map, sizes: &MapSizes) -> u32 {
-    match map.shape {
-        MapShape::Array | MapShape::PerCpuArray => definition.max_entries(),
-        MapShape::Hash | MapShape::LruHash | MapShape::LongestPrefix | MapShape::RingBuffer => {
-            sizes.of(map)
-        }
+    if map.resizable {
+        sizes.of(map)
+    } else {
+        definition.max_entries()
     }
 }
 
@@ -127,16 +132,23 @@ pub(super) fn load(
         .load(object)
         .map_err(|error| Error::Object(Box::new(error)))?;
     Ok(Programs {
-        from_container: verify(&mut ebpf, Hook::FromContainer)?,
-        from_netdev: verify(&mut ebpf, Hook::FromNetdev)?,
-        to_netdev: verify(&mut ebpf, Hook::ToNetdev)?,
-        from_host: verify(&mut ebpf, Hook::FromHost)?,
+        from_container: packets(&mut ebpf, Hook::FromContainer)?,
+        from_netdev: packets(&mut ebpf, Hook::FromNetdev)?,
+        to_netdev: packets(&mut ebpf, Hook::ToNetdev)?,
+        from_host: packets(&mut ebpf, Hook::FromHost)?,
+        sockets: SocketHook::ALL
+            .iter()
+            .filter_map(|&hook| sockets(&mut ebpf, hook).map(|program| Ok((hook, program?))))
+            .collect::<Result<_>>()?,
     })
 }
 
-fn verify(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
+fn failed(error: ProgramError) -> Error {
+    Error::Object(Box::new(error.into()))
+}
+
+fn packets(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
     let name = hook.name();
-    let failed = |error: ProgramError| Error::Object(Box::new(error.into()));
     let program: &mut SchedClassifier = ebpf
         .program_mut(name)
         .ok_or(Error::Incomplete {
@@ -146,9 +158,27 @@ fn verify(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
         .try_into()
         .map_err(failed)?;
     program.load().map_err(|error| refusal(name, error))?;
-    let info = program.info().map_err(failed)?;
-    let fd = program
-        .fd()
+    verified(name, program.info(), program.fd())
+}
+
+/// None where the object has no such program.
+fn sockets(ebpf: &mut Ebpf, hook: SocketHook) -> Option<Result<Program>> {
+    let name = hook.name();
+    let load = |program: &mut aya::programs::Program| {
+        let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
+        program.load().map_err(|error| refusal(name, error))?;
+        verified(name, program.info(), program.fd())
+    };
+    ebpf.program_mut(name).map(load)
+}
+
+fn verified(
+    name: &'static str,
+    info: std::result::Result<ProgramInfo, ProgramError>,
+    fd: std::result::Result<&ProgramFd, ProgramError>,
+) -> Result<Program> {
+    let info = info.map_err(failed)?;
+    let fd = fd
         .map_err(failed)?
         .as_fd()
         .try_clone_to_owned()
@@ -158,7 +188,7 @@ fn verify(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
             source,
         })?;
     Ok(Program {
-        hook,
+        name,
         fd,
         id: info.id(),
         verified_instructions: info.verified_instruction_count().unwrap_or_default(),

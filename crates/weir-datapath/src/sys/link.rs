@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! tcx links: a program at the ingress or egress of an interface (Linux 6.6).
+//! Links: a program at the ingress or egress of an interface (tcx, Linux 6.6), or at the sockets of a cgroup.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -19,6 +19,42 @@ pub(crate) enum Side {
     Egress = 47,
 }
 
+/// Where a program meets a socket call, with the numbers of `enum bpf_attach_type`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum SocketCall {
+    /// `BPF_CGROUP_INET4_CONNECT`
+    Connect4 = 10,
+    /// `BPF_CGROUP_INET6_CONNECT`
+    Connect6 = 11,
+    /// `BPF_CGROUP_UDP4_SENDMSG`
+    Send4 = 14,
+    /// `BPF_CGROUP_UDP6_SENDMSG`
+    Send6 = 15,
+    /// `BPF_CGROUP_UDP4_RECVMSG`
+    Receive4 = 19,
+    /// `BPF_CGROUP_UDP6_RECVMSG`
+    Receive6 = 20,
+    /// `BPF_CGROUP_INET4_GETPEERNAME`
+    PeerName4 = 29,
+    /// `BPF_CGROUP_INET6_GETPEERNAME`
+    PeerName6 = 30,
+}
+
+/// The beginning of the kernel's `struct bpf_link_info`, for cgroup links.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct CgroupLinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    padding: u32,
+    /// Inode of the cgroup's directory; 0 once it is gone (`bpf_cgroup_link_fill_link_info`).
+    pub(crate) cgroup: u64,
+    pub(crate) call: u32,
+    tail: u32,
+}
+
 /// The beginning of the kernel's `struct bpf_link_info`, for tcx links.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -34,13 +70,17 @@ pub(crate) struct LinkInfo {
 
 /// `BPF_LINK_TYPE_TCX`
 pub(crate) const TCX: u32 = 11;
+/// `BPF_LINK_TYPE_CGROUP`
+pub(crate) const CGROUP: u32 = 3;
 
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct CreateAttribute {
     program: u32,
-    interface: u32,
-    side: u32,
+    /// An interface's number, or a descriptor of a cgroup's directory.
+    target: u32,
+    /// A number of [`Side`] or [`SocketCall`].
+    place: u32,
     flags: u32,
     relative: u32,
     padding: u32,
@@ -64,8 +104,27 @@ pub(crate) fn create(
 ) -> io::Result<OwnedFd> {
     let mut attribute = CreateAttribute {
         program: number(program),
-        interface: interface.get(),
-        side: side as u32,
+        target: interface.get(),
+        place: side as u32,
+        flags: 0,
+        relative: 0,
+        padding: 0,
+        expected_revision: 0,
+    };
+    // SAFETY: the attribute holds no address, and the command makes a descriptor.
+    unsafe { call_for_fd(Command::LinkCreate, &mut attribute) }
+}
+
+/// Attaches a program to the sockets of a cgroup and of all below it, beside those that are there.
+pub(crate) fn create_at_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    place: SocketCall,
+) -> io::Result<OwnedFd> {
+    let mut attribute = CreateAttribute {
+        program: number(program),
+        target: number(cgroup),
+        place: place as u32,
         flags: 0,
         relative: 0,
         padding: 0,
@@ -89,5 +148,10 @@ pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
 
 /// What the kernel knows about a link.
 pub(crate) fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    super::info(link)
+}
+
+/// The same, for a link at a cgroup.
+pub(crate) fn cgroup_info(link: BorrowedFd<'_>) -> io::Result<CgroupLinkInfo> {
     super::info(link)
 }

@@ -136,6 +136,21 @@ struct BatchAttribute {
     flags: u64,
 }
 
+impl BatchAttribute {
+    fn of(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> Self {
+        Self {
+            after: 0,
+            position: 0,
+            keys: address(keys),
+            values: address(values),
+            count,
+            map: number(map),
+            row_flags: 0,
+            flags: 0,
+        }
+    }
+}
+
 /// Reads up to `count` rows behind position `after` (none: from the beginning); answers how many were read and how
 /// the call ended: `ENOENT` is "these were the last".
 ///
@@ -162,5 +177,38 @@ pub(crate) unsafe fn lookup_batch(
     };
     // SAFETY: all slices outlive the call; the caller vouches for their sizes.
     let result = unsafe { call(Command::MapLookupBatch, &mut attribute) }.map(drop);
+    (attribute.count, result)
+}
+
+/// Writes `count` rows in order until one is refused; answers how many were written and how the call ended.
+///
+/// # Safety
+///
+/// `keys` and `values` hold `count` rows of the map.
+pub(crate) unsafe fn update_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: u32,
+) -> (u32, io::Result<()>) {
+    let mut attribute = BatchAttribute::of(map, keys, values, count);
+    // SAFETY: both slices outlive the call; the caller vouches for their sizes.
+    let result = unsafe { call(Command::MapUpdateBatch, &mut attribute) }.map(drop);
+    (attribute.count, result)
+}
+
+/// Removes `count` rows in order until one is refused; answers as [`update_batch`].
+///
+/// # Safety
+///
+/// `keys` holds `count` keys of the map.
+pub(crate) unsafe fn delete_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    count: u32,
+) -> (u32, io::Result<()>) {
+    let mut attribute = BatchAttribute::of(map, keys, &[], count);
+    // SAFETY: the keys outlive the call; the caller vouches for their sizes.
+    let result = unsafe { call(Command::MapDeleteBatch, &mut attribute) }.map(drop);
     (attribute.count, result)
 }

@@ -168,11 +168,16 @@ impl RawTable {
     }
 
     fn by_batches(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        self.by_batches_up_to(self.guard(), visit)
+    }
+
+    /// Visits rows until so many have been seen (the last run may go beyond).
+    fn by_batches_up_to(&self, limit: u64, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let mut room = BATCH.min(self.info.size.max(1));
         let position_length = self.info.key_size.max(POSITION_MINIMUM);
         let (mut after, mut position) = (vec![0; position_length], vec![0; position_length]);
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut guard = self.guard();
+        let mut guard = limit;
         let mut started = false;
         loop {
             keys.resize(room as usize * self.info.key_size, 0);
@@ -210,6 +215,107 @@ impl RawTable {
             }
             std::mem::swap(&mut after, &mut position);
             started = true;
+        }
+    }
+
+    /// Visits the first places of an array: the others cost nothing.
+    pub(crate) fn for_each_place(
+        &self,
+        places: u32,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
+        if places == 0 {
+            return Ok(());
+        }
+        self.by_batches_up_to(u64::from(places), &mut |keys, values| {
+            let keys = keys.chunks_exact(self.info.key_size);
+            for (key, value) in keys.zip(values.chunks_exact(self.value_length)) {
+                visit(key, value);
+            }
+        })
+    }
+
+    /// Writes many rows, given as runs of keys and of values; tells of each one that is refused.
+    pub(crate) fn update_many(
+        &self,
+        keys: &[u8],
+        values: &[u8],
+        refused: &mut dyn FnMut(usize, io::Error),
+    ) {
+        let (key_size, value_size) = (self.info.key_size, self.value_length);
+        let one = |from: usize, count: usize| {
+            let keys = run(keys, key_size, from, count);
+            (keys, run(values, value_size, from, count))
+        };
+        self.many(keys.len() / key_size, refused, |from, count, batch| {
+            let (keys, values) = one(from, count as usize);
+            if keys.len() / key_size != count as usize
+                || values.len() / value_size != count as usize
+            {
+                return (0, Err(wrong_size()));
+            }
+            if batch {
+                // SAFETY: both runs hold `count` rows of the map's own sizes.
+                unsafe { map::update_batch(self.fd.as_fd(), keys, values, count) }
+            } else {
+                (0, self.update(keys, values, Write::Always))
+            }
+        });
+    }
+
+    /// Removes many rows; one that is gone already is fine.
+    pub(crate) fn delete_many(&self, keys: &[u8], refused: &mut dyn FnMut(usize, io::Error)) {
+        let key_size = self.info.key_size;
+        let mut refused = |place, error: io::Error| {
+            if error.raw_os_error() != Some(libc::ENOENT) {
+                refused(place, error);
+            }
+        };
+        self.many(keys.len() / key_size, &mut refused, |from, count, batch| {
+            let keys = run(keys, key_size, from, count as usize);
+            if keys.len() / key_size != count as usize {
+                return (0, Err(wrong_size()));
+            }
+            if batch {
+                // SAFETY: the run holds `count` keys of the map's own size.
+                unsafe { map::delete_batch(self.fd.as_fd(), keys, count) }
+            } else {
+                (0, self.delete(keys))
+            }
+        });
+    }
+
+    /// Carries out `total` writes in batches, one after the other where the map knows none. A batch ends at the first
+    /// row that is refused; the rest goes on behind it.
+    fn many(
+        &self,
+        total: usize,
+        refused: &mut dyn FnMut(usize, io::Error),
+        mut write: impl FnMut(usize, u32, bool) -> (u32, io::Result<()>),
+    ) {
+        let mut batches = true;
+        let mut next = 0;
+        while next < total {
+            let count = if batches {
+                u32::try_from(total - next).unwrap_or(BATCH).min(BATCH)
+            } else {
+                1
+            };
+            let (written, result) = write(next, count, batches);
+            match result {
+                Ok(()) => next += count as usize,
+                Err(error) if batches && is_unsupported(&error) => batches = false,
+                Err(error) => {
+                    let written = if batches { written.min(count - 1) } else { 0 };
+                    next += written as usize;
+                    // One by one, failures are counted where they happen.
+                    if batches && error.raw_os_error() != Some(libc::ENOENT) {
+                        self.failed_writes.fetch_add(1, Ordering::Relaxed);
+                    }
+                    refused(next, error);
+                    next += 1;
+                }
+            }
         }
     }
 
@@ -255,10 +361,20 @@ impl RawTable {
         failed.map_or(Ok(copied), Err)
     }
 
+    /// Places of an array are always there; those that hold nothing need no copy.
     fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.check(key, value)?;
+        let write = match self.info.map.shape {
+            MapShape::Array if value.iter().all(|byte| *byte == 0) => return Ok(()),
+            MapShape::Array => Write::Always,
+            MapShape::Hash
+            | MapShape::LruHash
+            | MapShape::LongestPrefix
+            | MapShape::PerCpuArray
+            | MapShape::RingBuffer => Write::IfAbsent,
+        };
         // SAFETY: the sizes are the map's own.
-        unsafe { map::update(self.fd.as_fd(), key, value, Write::IfAbsent) }
+        unsafe { map::update(self.fd.as_fd(), key, value, write) }
     }
 
     pub(crate) fn iteration_failed(&self, source: io::Error) -> Error {
@@ -310,6 +426,13 @@ pub struct Copied {
     pub rows: u64,
     /// Rows that found no room in the new map.
     pub left_out: u64,
+}
+
+/// The bytes of some rows out of many.
+fn run(bytes: &[u8], size: usize, from: usize, count: usize) -> &[u8] {
+    bytes
+        .get(from * size..(from + count) * size)
+        .unwrap_or_default()
 }
 
 fn wrong_size() -> io::Error {
