@@ -13,6 +13,7 @@ mod error;
 pub mod mount;
 mod netlink;
 pub mod netns;
+mod sockets;
 pub mod sysctl;
 mod types;
 
@@ -26,4 +27,5 @@ pub use netlink::{
     watch::{Change, Watch},
 };
 pub use netns::NetNamespace;
+pub use sockets::{SocketDiagnosis, UdpSocket};
 pub use types::{Family, IfIndex, MacAddress};

@@ -6,9 +6,10 @@
 
 use std::{
     fs::File,
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::{fs::MetadataExt, net::UnixDatagram},
     },
     path::{Path, PathBuf},
     thread,
@@ -62,6 +63,17 @@ impl NetNamespace {
                     source,
                 )
             })
+    }
+
+    /// The number by which programs at sockets know the namespace.
+    pub fn cookie(&self) -> Result<u64> {
+        self.run_in(own_cookie)?.map_err(|source| {
+            Error::kernel(
+                "inspect network namespace",
+                self.path.display().to_string(),
+                source,
+            )
+        })
     }
 
     /// Runs a closure on a thread of its own inside the namespace and returns what it returned.
@@ -160,10 +172,33 @@ pub fn enter_process(pid: u32, namespaces: &[Namespace]) -> Result<()> {
     set_namespace(process.as_fd(), flags(namespaces)).map_err(failed)
 }
 
+/// `SO_NETNS_COOKIE` of the calling thread's network namespace; any socket can tell it.
+fn own_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
+    // SAFETY: `cookie` has room for the `length` bytes that the kernel may write.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn open_process(pid: u32) -> Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers and no pointer.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let errno = std::io::Error::last_os_error();
+    let errno = io::Error::last_os_error();
     match i32::try_from(fd) {
         // SAFETY: the kernel has just returned this descriptor, so nobody else owns it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

@@ -7,7 +7,8 @@ mod kernel {
     use std::{thread, time::Duration};
 
     use weir_net::{
-        Change, Family, LinkChange, MacAddress, NetNamespace, Netlink, Route, Veth, Watch,
+        Change, Family, LinkChange, MacAddress, NetNamespace, Netlink, Route, SocketDiagnosis,
+        Veth, Watch,
         netns::{Namespace, enter_new},
         sysctl,
     };
@@ -138,5 +139,33 @@ mod kernel {
             })
             .unwrap();
         assert_eq!(sysctl::read("net.ipv4.ip_forward").unwrap(), outside);
+    }
+
+    #[test]
+    fn a_connected_udp_socket_is_found_and_ended() {
+        let (Some(namespace), Some(other)) = (fresh_namespace(), fresh_namespace()) else {
+            return;
+        };
+        assert_ne!(namespace.cookie().unwrap(), other.cookie().unwrap());
+        let mut netlink = Netlink::open_in(&namespace).unwrap();
+        let lo = netlink.require_link("lo").unwrap();
+        netlink.change_link(lo.index, &LinkChange::up()).unwrap();
+        let mut diagnosis = SocketDiagnosis::open_in(&namespace).unwrap();
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let bind = || std::net::UdpSocket::bind(any).unwrap();
+            let (client, server) = namespace.run_in(|| (bind(), bind())).unwrap();
+            let address = server.local_addr().unwrap();
+            client.connect(address).unwrap();
+            let found = diagnosis.connected_udp().unwrap();
+            let [socket] = found.as_slice() else {
+                panic!("{found:?}")
+            };
+            assert_eq!(socket.remote, address);
+            assert_eq!(socket.local, client.local_addr().unwrap());
+            assert!(diagnosis.end(socket).unwrap());
+            let error = client.recv(&mut [0; 8]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+            assert!(!diagnosis.end(socket).unwrap());
+        }
     }
 }
