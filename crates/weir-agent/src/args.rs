@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::config::{
     Config, ConfigError, DEFAULT_CONFIG, LoadBalancerAlgorithm, LoadBalancerMode, LogLevel,
-    NoBackend, RoutingMode,
+    NoBackend, PortRange, RoutingMode,
 };
 
 /// Run the agent of this node.
@@ -90,12 +90,18 @@ pub struct Overrides {
     /// How a backend is chosen.
     #[arg(long, value_enum)]
     pub load_balancer_algorithm: Option<LoadBalancerAlgorithm>,
+    /// Entries of one Maglev table.
+    #[arg(long, value_name = "PRIME")]
+    pub maglev_table_size: Option<u32>,
     /// How answers of backends on other nodes come back.
     #[arg(long, value_enum)]
     pub load_balancer_mode: Option<LoadBalancerMode>,
     /// What connections to a service without backends get.
     #[arg(long, value_enum)]
     pub no_backend: Option<NoBackend>,
+    /// Ports of services of type NodePort.
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub node_port_range: Option<PortRange>,
     /// Underlay devices.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub devices: Option<Vec<String>>,
@@ -154,8 +160,10 @@ impl Overrides {
             &mut set.load_balancer_algorithm,
             flags.load_balancer_algorithm,
         );
+        put(&mut set.maglev_table_size, flags.maglev_table_size);
         put(&mut set.load_balancer_mode, flags.load_balancer_mode);
         put(&mut set.no_backend, flags.no_backend);
+        put(&mut set.node_port_range, flags.node_port_range);
         put(&mut set.devices, flags.devices);
         put(&mut set.mtu, flags.mtu.map(Some));
         put(&mut set.cgroup_root, flags.cgroup_root.map(Some));

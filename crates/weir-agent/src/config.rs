@@ -2,9 +2,11 @@
 //! The configuration file, and the flags that override it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
@@ -50,6 +52,65 @@ pub enum NoBackend {
     Drop,
 }
 
+/// Ports that services of type NodePort get, as `30000-32767`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        Self {
+            first: 30_000,
+            last: 32_767,
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is no range of ports, such as 30000-32767");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let port = |text: &str| text.trim().parse::<u16>().map_err(|_| wrong());
+        let (first, last) = (port(first)?, port(last)?);
+        if first == 0 || first > last {
+            return Err(wrong());
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Entries of one Maglev table: primes, and a hundred times as many as a service has backends.
+pub const MAGLEV_SIZES: [u32; 10] = [
+    251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071,
+];
+/// Tables that fit unless `mapSizes` says otherwise.
+const MAGLEV_TABLES: u32 = 256;
+
 /// Which log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -88,8 +149,12 @@ pub struct Config {
     #[serde(rename = "nonMasqueradeCIDRs")]
     pub non_masquerade_cidrs: Option<Vec<IpNet>>,
     pub load_balancer_algorithm: LoadBalancerAlgorithm,
+    /// Entries of one Maglev table.
+    pub maglev_table_size: u32,
     pub load_balancer_mode: LoadBalancerMode,
     pub no_backend: NoBackend,
+    /// Ports of services of type NodePort; masquerading uses those above.
+    pub node_port_range: PortRange,
     /// Underlay devices; none: those of the default routes.
     pub devices: Vec<String>,
     /// MTU of the underlay; absent: the smallest of the devices.
@@ -111,8 +176,10 @@ impl Default for Config {
             masquerade: true,
             non_masquerade_cidrs: None,
             load_balancer_algorithm: LoadBalancerAlgorithm::default(),
+            maglev_table_size: 16_381,
             load_balancer_mode: LoadBalancerMode::default(),
             no_backend: NoBackend::default(),
+            node_port_range: PortRange::default(),
             devices: Vec::new(),
             mtu: None,
             cgroup_root: None,
@@ -138,6 +205,14 @@ pub enum ConfigError {
     PodCidr(weir_model::InvalidPodCidr),
     #[error("devices: `{0}` is not the name of an interface")]
     Device(String),
+    #[error(
+        "maglevTableSize {0} is refused: use one of 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071"
+    )]
+    MaglevSize(u32),
+    #[error(
+        "nodePortRange {0} is refused: masquerading needs at least 1024 ports above it, below 65536"
+    )]
+    NodePortRange(PortRange),
     #[error(transparent)]
     MapSizes(weir_datapath::Error),
 }
@@ -177,6 +252,12 @@ impl Config {
         if let Some(mtu) = self.mtu.filter(|mtu| !(1280..=9600).contains(mtu)) {
             return Err(ConfigError::Mtu { mtu });
         }
+        if !MAGLEV_SIZES.contains(&self.maglev_table_size) {
+            return Err(ConfigError::MaglevSize(self.maglev_table_size));
+        }
+        if self.node_port_range.last > u16::MAX - 1024 {
+            return Err(ConfigError::NodePortRange(self.node_port_range));
+        }
         for cidr in &self.pod_cidrs {
             PodCidr::new(*cidr).map_err(ConfigError::PodCidr)?;
         }
@@ -193,7 +274,23 @@ impl Config {
 
     /// The sizes of the maps.
     pub fn sizes(&self) -> Result<weir_datapath::MapSizes, ConfigError> {
-        weir_datapath::MapSizes::from_config(&self.map_sizes).map_err(ConfigError::MapSizes)
+        let sizes =
+            weir_datapath::MapSizes::from_config(&self.map_sizes).map_err(ConfigError::MapSizes)?;
+        Ok(match self.load_balancer_algorithm {
+            LoadBalancerAlgorithm::Random => sizes,
+            LoadBalancerAlgorithm::Maglev => {
+                let room = self.maglev_table_size.saturating_mul(MAGLEV_TABLES);
+                sizes.or(&weir_abi::map::MAGLEV, room)
+            }
+        })
+    }
+
+    /// Entries of one Maglev table, 0 where backends are chosen by a hash alone.
+    pub fn maglev_size(&self) -> u32 {
+        match self.load_balancer_algorithm {
+            LoadBalancerAlgorithm::Random => 0,
+            LoadBalancerAlgorithm::Maglev => self.maglev_table_size,
+        }
     }
 
     /// The proven ranges of [`Self::pod_cidrs`].
@@ -221,7 +318,8 @@ mod tests {
     fn every_field_can_be_set() {
         let config = Config::parse(
             "routingMode: native\nsocketLB: false\nmasquerade: false\nnonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\n\
-             loadBalancerAlgorithm: maglev\nloadBalancerMode: dsr\nnoBackend: drop\ndevices: [eth0]\nmtu: 1400\n\
+             loadBalancerAlgorithm: maglev\nmaglevTableSize: 1021\nloadBalancerMode: dsr\nnoBackend: drop\n\
+             nodePortRange: 30000-30100\ndevices: [eth0]\nmtu: 1400\n\
              cgroupRoot: /cgroup\npodCIDRs: [10.1.0.0/24]\napiServer: https://10.0.0.1:6443\n\
              mapSizes: {flows: 65536}\nlogLevel: debug\n",
         )
@@ -239,6 +337,7 @@ mod tests {
             ("routingmode: native\n", "routingmode"),
             ("routingMode: flood\n", "flood"),
             ("mtu: many\n", "mtu"),
+            ("nodePortRange: 5-4\n", "5-4"),
             ("- a\n", ""),
         ] {
             let error = Config::parse(text).unwrap_err();
@@ -249,6 +348,8 @@ mod tests {
             ("podCIDRs: [10.1.0.1/24]\n", "write 10.1.0.0/24"),
             ("devices: [a/b]\n", "a/b"),
             ("mapSizes: {flow: 7}\n", "flow"),
+            ("maglevTableSize: 1000\n", "1000"),
+            ("nodePortRange: 30000-65535\n", "30000-65535"),
         ] {
             let error = Config::parse(text)
                 .unwrap()

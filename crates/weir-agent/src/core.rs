@@ -14,6 +14,7 @@ mod realize;
 mod remover;
 mod requests;
 mod routes;
+mod sockets;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ use crate::ipam::Ipam;
 use crate::shared::Shared;
 use crate::store::Store;
 
+pub(crate) use devices::Constants;
 pub(crate) use network::watch;
 pub(crate) use remover::Remover;
 pub(crate) use start::{OnLoaded, Parts};
@@ -86,6 +88,7 @@ struct Kernel {
 pub(crate) struct Core {
     shared: Arc<Shared>,
     store: Store,
+    constants: Constants,
     netlink: Netlink,
     remover: Remover,
     loader: Loader,
@@ -112,6 +115,8 @@ pub(crate) struct Core {
     made_routes: BTreeMap<IpNet, Route>,
     /// Where programs have been attached: one that is missing there was taken away.
     attached: BTreeSet<(Hook, IfIndex)>,
+    /// The same for the programs at sockets, which all are at one place.
+    sockets_attached: bool,
 
     compiled: Arc<Compiled>,
     /// What the maps hold, as far as known; read back at every tick.

@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 use weir_cluster::Watcher;
 use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
-use weir_net::{Netlink, Watch};
+use weir_net::{NetNamespace, Netlink, Watch};
 
 use crate::api::{self, Api};
 use crate::args::{Args, MetricsAddress};
-use crate::core::{Core, Input, OnLoaded, Parts, Remover};
+use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
 use crate::shared::Shared;
 use crate::store::Store;
@@ -41,6 +41,10 @@ pub fn run(args: Args) -> Result<(), AgentError> {
 
     let _lock = claim(&args.socket)?;
     let store = Store::open(&args.state)?;
+    let constants = Constants {
+        seed: store.seed()?,
+        namespace: NetNamespace::current()?.cookie()?,
+    };
     let netlink = Netlink::open()?;
     let remover = Remover::start(Netlink::open()?).map_err(|source| AgentError::Start {
         what: "the remover of links",
@@ -67,6 +71,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let parts = Parts {
         shared: Arc::clone(&shared),
         store,
+        constants,
         netlink,
         remover,
         loader,

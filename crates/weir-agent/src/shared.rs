@@ -70,13 +70,14 @@ impl Default for Counts {
 }
 
 /// What is not fine before it has been looked at for the first time.
-const FIRST_ROUND: [&str; 8] = [
+const FIRST_ROUND: [&str; 9] = [
     "source",
     "devices",
     "datapath",
     "maps",
     "links",
     "routes",
+    "sockets",
     "endpoints",
     "ipam",
 ];

@@ -5,7 +5,7 @@
 //! the old or the new one and never half of one.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -146,6 +146,26 @@ impl Store {
         write(&self.root.join("identities.json"), &saved)
     }
 
+    /// The node's seed: a random number that is made once, so that a restart changes no choice.
+    pub(crate) fn seed(&self) -> Result<u32, StoreError> {
+        let path = self.root.join("seed.json");
+        if let Ok(Some(seed)) = read(&path) {
+            return Ok(seed);
+        }
+        let source = PathBuf::from("/dev/urandom");
+        let mut bytes = [0; 4];
+        fs::File::open(&source)
+            .and_then(|mut random| random.read_exact(&mut bytes))
+            .map_err(|error| StoreError::Io {
+                action: "read",
+                path: source,
+                source: error,
+            })?;
+        let seed = u32::from_ne_bytes(bytes);
+        write(&path, &seed)?;
+        Ok(seed)
+    }
+
     /// Destinations of the routes that are Weir's.
     pub(crate) fn load_routes(&self) -> Result<Vec<IpNet>, StoreError> {
         Ok(read(&self.root.join("routes.json"))?.unwrap_or_default())
@@ -233,6 +253,8 @@ mod tests {
         table.update(&BTreeSet::from([record(1).label_set().unwrap()]));
         store.save_identities(&table).unwrap();
         assert_eq!(store.load_identities().unwrap(), table);
+        let seed = store.seed().unwrap();
+        assert_eq!(store.seed().unwrap(), seed);
         let routes = vec!["10.1.0.0/24".parse().unwrap()];
         store.save_routes(&routes).unwrap();
         assert_eq!(store.load_routes().unwrap(), routes);

@@ -10,7 +10,7 @@ use weir_api::status::Device;
 use weir_model::{NodeName, World};
 use weir_net::{Family, Link, Netlink};
 
-use crate::config::{Config, RoutingMode};
+use crate::config::{Config, LoadBalancerAlgorithm, NoBackend, RoutingMode};
 
 /// The pair through which the node's own stack is reached.
 pub(crate) const HOST_LINK: &str = "weir_host";
@@ -174,9 +174,18 @@ fn needs_ipv6_tunnel(ipv4: Option<IpAddr>, world: &World, node: &NodeName) -> bo
             .any(|other| other.name != *node && only_v6(other))
 }
 
+/// What is the node's own and never changes while the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Constants {
+    /// Keeps the choice of backends from being foreseen.
+    pub(crate) seed: u32,
+    /// The node's own network namespace, as programs at sockets know it.
+    pub(crate) namespace: u64,
+}
+
 impl NodeNetwork {
     /// What the programs are told.
-    pub(crate) fn datapath_config(&self, config: &Config) -> DatapathConfig {
+    pub(crate) fn datapath_config(&self, config: &Config, constants: Constants) -> DatapathConfig {
         let mut on = features::TRACE | features::ICMP_ERRORS;
         if config.routing_mode == RoutingMode::Tunnel {
             on |= features::TUNNEL;
@@ -191,6 +200,16 @@ impl NodeNetwork {
             node_ipv6: self.ipv6.map_or(Address::UNSPECIFIED, Address::from),
             underlay_mtu: self.underlay_mtu,
             pod_mtu: self.pod_mtu,
+            masquerade_port_min: config.node_port_range.last.saturating_add(1),
+            no_backend_drops: u8::from(config.no_backend == NoBackend::Drop),
+            pod_sockets: u8::from(config.socket_lb),
+            maglev_size: config.maglev_size(),
+            seed: match config.load_balancer_algorithm {
+                LoadBalancerAlgorithm::Random => constants.seed,
+                // Every node has to choose alike.
+                LoadBalancerAlgorithm::Maglev => 0,
+            },
+            node_namespace: constants.namespace,
             ..DatapathConfig::DEFAULT
         }
     }

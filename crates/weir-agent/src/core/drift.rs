@@ -26,6 +26,7 @@ impl Core {
             if let Err(message) = self.attach_all() {
                 tracing::debug!(message);
             }
+            self.attach_sockets();
             self.judge_endpoints();
             self.publish();
         }

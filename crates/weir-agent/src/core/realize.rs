@@ -193,6 +193,7 @@ impl Core {
                 for error in &activation.failed {
                     tracing::error!(error = chain(error), "a link keeps its old program");
                 }
+                self.attach_sockets();
             }
             Err(error) => {
                 let message = chain(&error);

@@ -13,7 +13,7 @@ use weir_model::World;
 use weir_net::Netlink;
 
 use super::devices::{self, NodeNetwork};
-use super::{Core, Input, Kernel, LOAD_AGAIN, Remover, links};
+use super::{Constants, Core, Input, Kernel, LOAD_AGAIN, Remover, links};
 use crate::endpoint::Endpoint;
 use crate::error::chain;
 use crate::ipam::Ipam;
@@ -30,6 +30,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) store: Store,
+    pub(crate) constants: Constants,
     pub(crate) netlink: Netlink,
     pub(crate) remover: Remover,
     pub(crate) loader: Loader,
@@ -42,6 +43,7 @@ impl Core {
         let Parts {
             shared,
             store,
+            constants,
             netlink,
             remover,
             loader,
@@ -60,6 +62,7 @@ impl Core {
         let mut core = Self {
             shared,
             store,
+            constants,
             netlink,
             remover,
             loader,
@@ -79,6 +82,7 @@ impl Core {
             owned_routes,
             made_routes: BTreeMap::new(),
             attached: BTreeSet::new(),
+            sockets_attached: false,
             compiled: Arc::new(Compiled::default()),
             realized: Rows::default(),
             dirty: true,
@@ -205,7 +209,9 @@ impl Core {
     /// Loads the programs unless the right ones are loaded. A failure is tried again later: the
     /// programs of an agent before this one go on meanwhile.
     fn ensure_loaded(&mut self) {
-        let wanted = self.network.datapath_config(&self.shared.config);
+        let wanted = self
+            .network
+            .datapath_config(&self.shared.config, self.constants);
         if self
             .kernel
             .as_ref()
