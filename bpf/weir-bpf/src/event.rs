@@ -8,9 +8,9 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes};
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags};
 use weir_abi::observation::Hook;
-use weir_abi::{Address, IfIndex};
+use weir_abi::{Address, IfIndex, Port};
 use weir_packet::{PacketRead, Summary};
-use weir_verdict::masquerade::hash_of;
+use weir_verdict::hash::hash_of;
 use weir_verdict::{Tables, Workspace};
 
 /// Sends a record about a packet; `subtype` is a drop reason or an observation point.
@@ -34,15 +34,26 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
     // SAFETY: the helper has no preconditions.
     record.timestamp = unsafe { bpf_ktime_get_ns() };
     record.packet_length = skb.length();
-    record.source_identity = decision.source_identity;
-    record.destination_identity = decision.destination_identity;
-    record.source_endpoint = decision.source_endpoint;
-    record.destination_endpoint = decision.destination_endpoint;
+    record.source_identity = decision.source.identity;
+    record.destination_identity = decision.destination.identity;
+    record.source_endpoint = decision.source.endpoint;
+    record.destination_endpoint = decision.destination.endpoint;
     record.trace_reason = decision.trace_reason as u8;
     record.extended = decision.extended;
     record.reserved = 0;
     record.reserved_tail = [0; 3];
+    record.egress_cookie = decision.egress_cookie;
+    record.ingress_cookie = decision.ingress_cookie;
+    record.policy = decision.policy;
+    record.service = decision.service;
     record.original_source = Address::UNSPECIFIED;
+    if decision.translated {
+        record.translated_destination = decision.after.destination;
+        record.translated_destination_port = decision.after.destination_port;
+    } else {
+        record.translated_destination = Address::UNSPECIFIED;
+        record.translated_destination_port = Port::NONE;
+    }
     let mut bits = match decision.direction {
         Direction::Unspecified => 0,
         Direction::Ingress => flags::INGRESS,

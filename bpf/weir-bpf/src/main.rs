@@ -11,6 +11,7 @@ mod event;
 mod hook;
 mod maps;
 mod ring;
+mod route;
 mod skb;
 mod tables;
 

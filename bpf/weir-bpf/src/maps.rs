@@ -8,7 +8,12 @@ use weir_abi::event::EventRecord;
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::IpcacheRow;
 use weir_abi::node::{NodeRow, TunnelMtu};
-use weir_abi::{Address, EndpointRow, FlowEntry, FlowKey, map};
+use weir_abi::policy::{PolicyHits, PolicyKey, PolicyRow};
+use weir_abi::service::{
+    AffinityKey, AffinityRow, BackendRow, FrontendKey, FrontendRow, ServiceBackendKey,
+    ServiceBackendRow, SocketKey, SocketRow,
+};
+use weir_abi::{Address, EndpointRow, FlowEntry, FlowKey, ServiceId, map};
 use weir_verdict::Workspace;
 
 const fn size(info: map::MapInfo) -> usize {
@@ -42,6 +47,41 @@ pub static TUNNEL_MTU: LruHashMap<Address, TunnelMtu, { size(map::TUNNEL_MTU) }>
 #[btf_map(name = "generations")]
 pub static GENERATIONS: Array<u32, { size(map::GENERATIONS) }> = Array::new();
 
+#[btf_map(name = "frontends")]
+pub static FRONTENDS: HashMap<FrontendKey, FrontendRow, { size(map::FRONTENDS) }, 1> =
+    HashMap::new();
+
+#[btf_map(name = "backends")]
+pub static BACKENDS: Array<BackendRow, { size(map::BACKENDS) }> = Array::new();
+
+#[btf_map(name = "service_backends")]
+pub static SERVICE_BACKENDS: HashMap<
+    ServiceBackendKey,
+    ServiceBackendRow,
+    { size(map::SERVICE_BACKENDS) },
+    1,
+> = HashMap::new();
+
+#[btf_map(name = "maglev")]
+pub static MAGLEV: Array<u16, { size(map::MAGLEV) }> = Array::new();
+
+#[btf_map(name = "source_ranges")]
+pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, { size(map::SOURCE_RANGES) }> = LpmTrie::new();
+
+#[btf_map(name = "affinity")]
+pub static AFFINITY: LruHashMap<AffinityKey, AffinityRow, { size(map::AFFINITY) }> =
+    LruHashMap::new();
+
+#[btf_map(name = "socket_services")]
+pub static SOCKET_SERVICES: LruHashMap<SocketKey, SocketRow, { size(map::SOCKET_SERVICES) }> =
+    LruHashMap::new();
+
+#[btf_map(name = "policy")]
+pub static POLICY: HashMap<PolicyKey, PolicyRow, { size(map::POLICY) }, 1> = HashMap::new();
+
+#[btf_map(name = "policy_hits")]
+pub static POLICY_HITS: Array<PolicyHits, { size(map::POLICY_HITS) }> = Array::new();
+
 #[btf_map(name = "metrics")]
 pub static METRICS: PerCpuArray<Metric, { size(map::METRICS) }> = PerCpuArray::new();
 
@@ -50,6 +90,14 @@ pub static COUNTERS: PerCpuArray<u64, { size(map::COUNTERS) }> = PerCpuArray::ne
 
 #[btf_map(name = "events")]
 pub static EVENTS: RingBuf<EventRecord, { size(map::EVENTS) }> = RingBuf::new();
+
+/// What follows the prefix length in [`SourceRangeKey`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SourceRange {
+    pub service: ServiceId,
+    pub address: Address,
+}
 
 /// What would fill the stack: one packet's workspace and one event.
 #[repr(C)]

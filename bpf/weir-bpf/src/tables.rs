@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The maps as `weir-verdict` sees them.
 
-use crate::skb::field;
-use crate::{CONFIG, maps, ring};
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    BPF_NOEXIST, bpf_fib_lookup as FibLookup,
-};
+use crate::{CONFIG, maps, ring, route};
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::bpf_loop;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_loop};
-use core::mem::{size_of, zeroed};
-use core::ptr::{NonNull, read_volatile};
+use core::ptr::{NonNull, read_volatile, write_volatile};
 use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction, metric_index};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::IpcacheRow;
 use weir_abi::node::{NodeRow, TunnelMtu};
+use weir_abi::policy::{PolicyKey, PolicyRow};
+use weir_abi::service::{
+    AffinityKey, AffinityRow, BackendRow, FrontendKey, FrontendRow, ServiceBackendKey,
+    ServiceBackendRow, SocketKey, SocketRow,
+};
 use weir_abi::{
-    Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, IfIndex, MacAddress,
-    NodeIndex, Seconds, Slot,
+    Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, NodeIndex, PolicyCookie,
+    Seconds, ServiceId, Slot,
 };
 use weir_verdict::tables::Repeat;
 use weir_verdict::{Insert, LiveFlow, Route, Tables};
@@ -57,8 +57,14 @@ impl HostKey {
     }
 }
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+/// As [`HostKey`], for the source ranges of a service; every field lies at a multiple of its size.
+#[repr(C, align(8))]
+struct SourceKey {
+    length: u32,
+    service: ServiceId,
+    address: Address,
+}
+
 const NANOSECONDS: u64 = 1_000_000_000;
 
 impl KernelTables {
@@ -147,6 +153,97 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn frontend(&self, key: &FrontendKey) -> Option<&FrontendRow> {
+        // SAFETY: rows are replaced as a whole; one that is replaced meanwhile is found out by its
+        // backends, which name their service.
+        unsafe { maps::FRONTENDS.get(key) }
+    }
+
+    #[inline(always)]
+    fn backend(&self, place: u32) -> Option<&BackendRow> {
+        maps::BACKENDS.get(place)
+    }
+
+    #[inline(always)]
+    fn service_backend(&self, key: &ServiceBackendKey) -> Option<ServiceBackendRow> {
+        // SAFETY: copied at once.
+        unsafe { maps::SERVICE_BACKENDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn maglev(&self, place: u32) -> u16 {
+        maps::MAGLEV.get(place).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn source_range(&self, service: ServiceId, address: &Address) -> bool {
+        let key = SourceKey {
+            length: 160,
+            service,
+            address: *address,
+        };
+        let key = (&raw const key).cast::<Key<maps::SourceRange>>();
+        // SAFETY: `SourceKey` is laid out as `Key` is, which needs no alignment.
+        maps::SOURCE_RANGES.get(unsafe { &*key }).is_some()
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityRow> {
+        // SAFETY: copied at once.
+        unsafe { maps::AFFINITY.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_affinity(&self, key: &AffinityKey, row: &AffinityRow) {
+        if !self.dry() {
+            let _ = maps::AFFINITY.insert(key, row, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn socket_service(&self, key: &SocketKey) -> Option<SocketRow> {
+        // SAFETY: copied at once.
+        unsafe { maps::SOCKET_SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_socket(&self, key: &SocketKey, row: &SocketRow) {
+        if !self.dry() {
+            let _ = maps::SOCKET_SERVICES.insert(key, row, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn note_host_backend(&self) {
+        if !self.dry()
+            && let Some(noted) = maps::GENERATIONS.get_ptr_mut(u32::from(Slot::HOST_BACKENDS.0))
+        {
+            // SAFETY: a whole aligned word that everybody sets to the same value.
+            unsafe { write_volatile(noted, 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn policy(&self, key: &PolicyKey) -> Option<&PolicyRow> {
+        // SAFETY: rows are replaced as a whole; readers check whose row they have read.
+        unsafe { maps::POLICY.get(key) }
+    }
+
+    #[inline(always)]
+    fn count_policy(&self, cookie: PolicyCookie, bytes: u32) {
+        if self.dry() {
+            return;
+        }
+        if let Some(hits) = maps::POLICY_HITS.get_ptr_mut(cookie.0) {
+            // SAFETY: counters in the map, valid and aligned while the program runs.
+            unsafe {
+                weir_verdict::live::add(&raw mut (*hits).packets, 1);
+                weir_verdict::live::add(&raw mut (*hits).bytes, u64::from(bytes));
+            }
+        }
+    }
+
+    #[inline(always)]
     fn tunnel_mtu(&self, remote: &Address) -> Option<TunnelMtu> {
         // SAFETY: copied at once.
         unsafe { maps::TUNNEL_MTU.get(remote) }.copied()
@@ -174,7 +271,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn route(&self, source: &Address, destination: &Address, found: &mut Route) -> i32 {
-        ask_route(self.skb, source, destination, found)
+        route::ask(self.skb, source, destination, found)
     }
 
     #[inline(always)]
@@ -215,87 +312,4 @@ extern "C" fn turn<R: Repeat>(index: u32, body: *mut c_void) -> i64 {
     // SAFETY: `repeat` passes a body of this type, and nothing else uses it meanwhile.
     let body = unsafe { &mut *body.cast::<R>() };
     i64::from(body.once(index))
-}
-
-#[inline(always)]
-fn words(address: &Address) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
-    [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ]
-}
-
-/// Asks the node's routing table; 0 or the code of the failure. A function of its own, because the
-/// question fills much of the stack.
-#[inline(never)]
-fn ask_route(
-    skb: *mut __sk_buff,
-    source: &Address,
-    destination: &Address,
-    found: &mut Route,
-) -> i32 {
-    // SAFETY: all zero is a valid value of this plain C struct.
-    let mut query: FibLookup = unsafe { zeroed() };
-    // SAFETY: the context is valid while the program runs.
-    query.ifindex = field(unsafe { &raw const (*skb).ifindex });
-    // Any length makes the kernel report the route's MTU, with what it learned of the path.
-    query.__bindgen_anon_1.tot_len = 1;
-    if destination.is_v4() {
-        query.family = AF_INET;
-        query.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(source.v4_octets());
-        query.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(destination.v4_octets());
-    } else {
-        query.family = AF_INET6;
-        query.__bindgen_anon_3.ipv6_src = words(source);
-        query.__bindgen_anon_4.ipv6_dst = words(destination);
-    }
-    // SAFETY: context and query are valid, the size is the query's.
-    let code = unsafe {
-        bpf_fib_lookup(
-            skb.cast(),
-            (&raw mut query).cast(),
-            size_of::<FibLookup>() as i32,
-            0,
-        )
-    } as i32;
-    let resolved = match code as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
-        BPF_FIB_LKUP_RET_NO_NEIGH => false,
-        _ => return code,
-    };
-    found.egress = IfIndex(query.ifindex);
-    // Without a neighbour the kernel stops before it reports the MTU.
-    // SAFETY: both members of the union are the same u16.
-    found.mtu = if resolved {
-        unsafe { query.__bindgen_anon_1.mtu_result }
-    } else {
-        0
-    };
-    found.source_mac = if resolved {
-        mac(&query.smac)
-    } else {
-        MacAddress([0; 6])
-    };
-    found.destination_mac = if resolved {
-        mac(&query.dmac)
-    } else {
-        MacAddress([0; 6])
-    };
-    0
-}
-
-/// A MAC address at an even place on the stack, read by halves: as one wide word it would be
-/// misaligned.
-#[inline(always)]
-fn mac(from: &[u8; 6]) -> MacAddress {
-    let halves = from.as_ptr().cast::<[u8; 2]>();
-    let half = |place| {
-        // SAFETY: three pairs of bytes lie in six bytes.
-        unsafe { read_volatile(halves.add(place).cast::<u16>()) }.to_ne_bytes()
-    };
-    let ([a, b], [c, d], [e, f]) = (half(0), half(1), half(2));
-    MacAddress([a, b, c, d, e, f])
 }

@@ -287,8 +287,12 @@ impl Slot {
     pub const NONE: Self = Self(0);
     /// Bumped to have every flow decided again.
     pub const ALL: Self = Self(1);
-    /// Bumped when routes or neighbours of the node change.
+    /// Bumped when routes or neighbours of the node change, and together with [`Self::ALL`]: a flow
+    /// that is routed depends on this one alone.
     pub const ROUTES: Self = Self(2);
+    /// No generation: other than 0 once a service has sent a packet from the network to the node's
+    /// own stack, whose answers have to be looked for from then on.
+    pub const HOST_BACKENDS: Self = Self(3);
 
     /// Number of slots, the size of the `generations` map.
     const COUNT: u32 = SLOTS;

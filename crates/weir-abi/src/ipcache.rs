@@ -65,4 +65,6 @@ pub mod flags {
     pub const POD_RANGE: u16 = 0x0001;
     /// The range of this node's own pods.
     pub const LOCAL_RANGE: u16 = 0x0002;
+    /// The address of a service: what no frontend answers is refused, never sent on.
+    pub const SERVICE: u16 = 0x0004;
 }

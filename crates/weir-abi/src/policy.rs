@@ -121,6 +121,10 @@ pub mod rule_flags {
 )]
 #[repr(C)]
 pub struct PolicyRow {
+    /// What the row is about, as in its key. The programs look at it after the rules: a row whose
+    /// memory passed to another one meanwhile allows nothing.
+    pub set: PolicySet,
+    pub peer: u32,
     /// Rules in use, at most [`RULES_PER_ROW`].
     pub count: u16,
     /// 1: the row with the next `part` goes on.
@@ -138,6 +142,41 @@ pub struct PolicyHits {
     pub packets: u64,
     /// Bytes of the packets that were decided on.
     pub bytes: u64,
+}
+
+impl PolicyRow {
+    /// The rows of one peer, in parts; `None` where they do not fit into [`PARTS_MAX`] rows.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most PARTS_MAX parts of RULES_PER_ROW rules"
+    )]
+    pub fn parts(
+        first: PolicyKey,
+        rules: &[PortRule],
+    ) -> Option<impl Iterator<Item = (PolicyKey, Self)>> {
+        let count = rules.len().div_ceil(RULES_PER_ROW);
+        if count > usize::from(PARTS_MAX) {
+            return None;
+        }
+        let chunks = rules.chunks(RULES_PER_ROW).enumerate();
+        Some(chunks.map(move |(part, chunk)| {
+            let mut row = Self {
+                set: first.set,
+                peer: first.peer,
+                count: chunk.len() as u16,
+                continues: u16::from(part + 1 < count),
+                rules: [PortRule::default(); RULES_PER_ROW],
+            };
+            for (place, rule) in row.rules.iter_mut().zip(chunk) {
+                *place = *rule;
+            }
+            let key = PolicyKey {
+                part: part as u16,
+                ..first
+            };
+            (key, row)
+        }))
+    }
 }
 
 impl PolicyKey {

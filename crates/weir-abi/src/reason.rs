@@ -151,6 +151,10 @@ reasons! {
         "a later fragment from outside the cluster came without its first one: mostly noise";
     UnknownPeerIdentity = 220, "UNKNOWN_PEER_IDENTITY", "Peer's identity not known yet", Problem,
         "policy isolates the pod and the peer's address is in a pod range, but no pod is known to have it: the pod is new and its address has not come from the API server yet, or it is gone; see `weir ip list`";
+    NoServicePort = 221, "NO_SERVICE_PORT", "No service at this port", Problem,
+        "the address belongs to a service, but the service has no such port and protocol: see `weir service list`";
+    SctpPortTranslation = 222, "SCTP_PORT_TRANSLATION", "Port of SCTP cannot be translated", Problem,
+        "the checksum of SCTP covers the ports and cannot be updated here: give the service the same port and targetPort";
 }
 
 impl DropReason {

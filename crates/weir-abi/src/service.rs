@@ -179,9 +179,12 @@ pub mod flags {
 #[repr(C, align(8))]
 pub struct BackendRow {
     pub address: Address,
+    /// The service port that the place belongs to now. The programs compare it with the frontend's,
+    /// so that a place which passes to another service is never mistaken.
+    pub service: ServiceId,
     pub port: Port,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
 }
 
 /// Key of the `service_backends` map: whether a service still has a backend.

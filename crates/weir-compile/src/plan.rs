@@ -161,7 +161,7 @@ pub fn plan(realized: &Rows, desired: &Rows) -> Plan {
 
     // A bump of everything covers the others.
     if bumps.contains(&Slot::ALL) {
-        operations.push(Operation::Bump(Slot::ALL));
+        operations.extend([Operation::Bump(Slot::ALL), Operation::Bump(Slot::ROUTES)]);
     } else {
         operations.extend(bumps.into_iter().map(Operation::Bump));
     }

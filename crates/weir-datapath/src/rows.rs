@@ -42,8 +42,9 @@ pub fn execute(maps: &Maps, plan: &Plan) -> Outcome {
         outcome.note(operation, carry_out(maps, operation));
     }
     if !outcome.is_complete() {
-        let everything = Operation::Bump(Slot::ALL);
-        outcome.note(everything, carry_out(maps, everything));
+        for everything in [Operation::Bump(Slot::ALL), Operation::Bump(Slot::ROUTES)] {
+            outcome.note(everything, carry_out(maps, everything));
+        }
     }
     outcome
 }

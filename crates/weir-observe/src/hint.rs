@@ -127,6 +127,10 @@ fn specific(
             source?,
             endpoint(&event.destination)?
         ),
+        DropReason::NoServicePort => format!(
+            "the service at {} has no such port and protocol: see `weir service list`",
+            endpoint(&event.destination)?
+        ),
         DropReason::SourceRangeDenied => format!(
             "{} is in none of the loadBalancerSourceRanges of the service at {}",
             source?,
@@ -170,7 +174,8 @@ fn specific(
         | DropReason::IgmpHandled
         | DropReason::MulticastHandled
         | DropReason::HostNotReady
-        | DropReason::FirstFragmentNotFoundWorld => return None,
+        | DropReason::FirstFragmentNotFoundWorld
+        | DropReason::SctpPortTranslation => return None,
     })
 }
 

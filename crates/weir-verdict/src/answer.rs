@@ -30,18 +30,20 @@ pub fn unfit(summary: &Summary, segment_size: u32, entry: &FlowEntry) -> Option<
     }
 }
 
-/// A pod is told by an ICMP error what became of its packet.
+/// The verdict on a packet that is refused: its sender is told by an ICMP error where the decision
+/// says so, and where it can be.
 #[inline(always)]
-pub fn dropped_or_answered<T: Tables>(
-    tables: &T,
-    workspace: &Workspace,
-    reason: DropReason,
-) -> Verdict {
+pub fn refused<T: Tables>(tables: &T, workspace: &Workspace, reason: DropReason) -> Verdict {
     let Workspace {
-        arrival, summary, ..
+        decision,
+        arrival,
+        summary,
+        ..
     } = workspace;
-    let answers = tables.config(|config| &config.features) & features::ICMP_ERRORS != 0
-        && matches!(arrival.hook, Hook::FromContainer)
+    let answers = decision.rejects
+        && tables.config(|config| &config.features) & features::ICMP_ERRORS != 0
+        && arrival.tunnel_source.is_none()
+        && matches!(arrival.hook, Hook::FromContainer | Hook::FromNetdev)
         // RFC 1122, section 3.2.2: no errors about errors, nor about later fragments.
         && matches!(summary.class, PacketClass::Flow)
         && !matches!(summary.fragment, Fragment::Later);
@@ -69,10 +71,15 @@ pub fn conclude<P: PacketWrite, T: Tables>(
     } = workspace;
     let mtu = if reason == DropReason::FragmentationNeeded {
         decision.entry.mtu
-    } else {
+    } else if reason == DropReason::TtlExceeded {
         0
+    } else {
+        PORT_UNREACHABLE
     };
-    let source = if summary.is_v4 {
+    // A service speaks for itself; of what happens on the way the node tells.
+    let source = if mtu == PORT_UNREACHABLE {
+        summary.key.destination
+    } else if summary.is_v4 {
         tables.config(|config| &config.node_ipv4)
     } else {
         tables.config(|config| &config.node_ipv6)
@@ -84,12 +91,16 @@ pub fn conclude<P: PacketWrite, T: Tables>(
     verdict
 }
 
+/// Stands for "port unreachable" where an MTU would; no link has it.
+const PORT_UNREACHABLE: u16 = 1;
+
 /// Whether the packet could be turned into an ICMP error: "too big" for an MTU, "time exceeded" for
-/// 0. (A plain number, because half of an enum would reach the kernel's function undefined.)
+/// 0, "port unreachable" for 1. (A plain number, because half of an enum would reach the kernel's function undefined.)
 #[inline(never)]
 fn tell<P: PacketWrite>(packet: &mut P, summary: &Summary, mtu: u16, source: &Address) -> bool {
     let kind = match mtu {
         0 => ErrorKind::TimeExceeded,
+        PORT_UNREACHABLE => ErrorKind::PortUnreachable,
         mtu => ErrorKind::TooBig(mtu),
     };
     answer_with_error(packet, summary, kind, source).is_ok()

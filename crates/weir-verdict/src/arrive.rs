@@ -7,7 +7,7 @@ use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::observation::Hook;
-use weir_abi::{DropReason, IfIndex, Protocol};
+use weir_abi::{DropReason, Generation, IfIndex, Protocol, Slot};
 use weir_packet::icmp::{Neighbour, answer_arp, answer_solicitation};
 use weir_packet::tunnel::{self, TunnelHeader};
 use weir_packet::{
@@ -122,6 +122,15 @@ pub fn may_collide<T: Tables>(tables: &T, summary: &Summary) -> bool {
     tables.config(|config| &config.features) & features::MASQUERADE != 0
         && port >= tables.config(|config| &config.masquerade_port_min)
         && port <= tables.config(|config| &config.masquerade_port_max)
+}
+
+/// Whether a packet that the node itself sends can be part of a flow in the table: one that could
+/// collide, or an answer of the node to what a service sent it.
+#[inline(always)]
+pub fn concerns_flows<T: Tables>(tables: &T, summary: &Summary) -> bool {
+    may_collide(tables, summary)
+        || (matches!(summary.class, PacketClass::Flow)
+            && tables.generation(Slot::HOST_BACKENDS) != Generation(0))
 }
 
 /// Gives later fragments the ports of their first one.

@@ -7,6 +7,7 @@ use crate::flow::{self, Connection};
 use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::counter::Counter;
+use weir_abi::event::policy_flags;
 use weir_abi::flow::Kind;
 use weir_abi::{FlowEntry, PolicyCookie, Protocol, Seconds, TraceReason};
 use weir_packet::Summary;
@@ -23,7 +24,6 @@ pub fn carry_on<T: Tables>(
     let key = &summary.key;
     let now = decision.now;
     let reply = connection.reply;
-    decision.reply = reply;
     decision.trace_reason = if reply {
         TraceReason::Reply
     } else {
@@ -51,8 +51,6 @@ pub fn carry_on<T: Tables>(
             (kind, now, cookie, 0, 0, 0)
         }
     };
-    // Policy is asked again here when the generation it was decided under has passed.
-
     let mut state = old_state | flow::own_state(summary, connection.own.is_some());
     if reply {
         state |= weir_abi::flow::state::ANSWERED;
@@ -60,9 +58,22 @@ pub fn carry_on<T: Tables>(
     let Kind(kept) = kind;
     let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
     write_entry(tables, arrival, key, kept, state, decision);
-    let Decision { entry, after, .. } = &mut *decision;
+    let Decision {
+        entry,
+        after,
+        policy,
+        egress_cookie,
+        ingress_cookie,
+        ..
+    } = &mut *decision;
     entry.created = created;
-    entry.cookie = cookie;
+    // What was asked anew has a new answer.
+    let (asked, answer) = if reply {
+        (*policy & policy_flags::INGRESS_ASKED, *ingress_cookie)
+    } else {
+        (*policy & policy_flags::EGRESS_ASKED, *egress_cookie)
+    };
+    entry.cookie = if asked == 0 { cookie } else { answer };
     entry.packets = packets.wrapping_add(1);
     entry.bytes = bytes.wrapping_add(u64::from(summary.l3_length));
     if kept.translates() {
@@ -99,6 +110,11 @@ pub fn carry_on<T: Tables>(
             // The other half was evicted: put it back, or its packets would open a connection of
             // their own.
             flow::write_pair(&mut decision.pair, key, &decision.entry);
+            decision.pair.cookie = if reply {
+                decision.egress_cookie
+            } else {
+                decision.ingress_cookie
+            };
             decision.pair_key = decision.after.reversed();
             insert(
                 tables,
@@ -115,6 +131,7 @@ pub fn carry_on<T: Tables>(
 #[inline(always)]
 fn same_way(old: &FlowEntry, new: &FlowEntry) -> bool {
     old.action == new.action
+        && old.cookie == new.cookie
         && old.kind == new.kind
         && old.ingress == new.ingress
         && old.egress == new.egress

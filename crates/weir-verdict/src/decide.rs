@@ -2,26 +2,29 @@
 //! The slow path: everything that is decided about the first packet of a flow, and again whenever
 //! something that its entry depends on has changed.
 //!
-//! Source → connection → (service) → way → (policy) → masquerade → entries. A service's translation
-//! will come between connection and way; policy after the way is known, with both identities at
-//! hand: for local delivery egress of the source and ingress of the destination in one pass.
+//! Source → connection → service → way → policy → entries → mapping. Policy is asked once both
+//! identities are at hand: for local delivery egress of the source and ingress of the destination
+//! in one pass.
 
 use crate::carry_on::carry_on;
 use crate::decision::{Outcome, Workspace};
 use crate::flow::{self, Connection, Standing};
-use crate::masquerade;
+use crate::mapping;
 use crate::open::open;
+use crate::policy;
 use crate::related;
+use crate::service;
 use crate::source;
 use crate::tables::Tables;
 use crate::way;
 use weir_abi::counter::Counter;
 use weir_abi::flow::Dependencies;
-use weir_abi::{Address, Slot, TraceReason};
+use weir_abi::observation::Hook;
+use weir_abi::{FlowKey, Protocol, Slot, TraceReason};
 use weir_packet::{PacketClass, PacketRead};
 
-/// Decides on one packet, in three steps that the kernel compiles as functions of their own: what
-/// is it, where does it go, what follows. They hand over by the workspace, because together they
+/// Decides on one packet, in steps that the kernel compiles as functions of their own: what is it,
+/// which backend, where does it go, may it, what follows. They hand over by the workspace, because together they
 /// would fill more than the 512 bytes of stack that a program has.
 #[inline(always)]
 pub fn decide<P: PacketRead, T: Tables>(
@@ -41,6 +44,12 @@ pub fn decide<P: PacketRead, T: Tables>(
     if !matches!(known, Outcome::Forward) {
         return known;
     }
+    if !workspace.decision.related && !matches!(workspace.arrival.hook, Hook::ToNetdev) {
+        let served = serve(tables, workspace, &mut connection);
+        if !matches!(served, Outcome::Forward) {
+            return served;
+        }
+    }
     let reachable = way::find(tables, workspace);
     if !matches!(reachable, Outcome::Forward) {
         return reachable;
@@ -49,11 +58,39 @@ pub fn decide<P: PacketRead, T: Tables>(
         related::settle(&mut workspace.decision);
         return Outcome::Forward;
     }
+    let allowed = policy::check(tables, workspace);
+    if !matches!(allowed, Outcome::Forward) {
+        return allowed;
+    }
     let settled = settle(tables, workspace, &connection);
-    if matches!(settled, Outcome::Forward) && workspace.decision.masquerades {
-        return masquerade::reserve(tables, workspace);
+    if matches!(settled, Outcome::Forward) && workspace.decision.maps {
+        return mapping::reserve(tables, workspace);
     }
     settled
+}
+
+/// Second step: a backend for a new connection to a service, and for one that cannot go on with the
+/// backend that it had. A connection of TCP ends with its backend; what has no end, and what has
+/// not begun yet, goes on with another one.
+#[inline(always)]
+fn serve<T: Tables>(
+    tables: &T,
+    workspace: &mut Workspace,
+    connection: &mut Connection<'_>,
+) -> Outcome {
+    if matches!(connection.standing, Standing::Continued) {
+        let key = &workspace.summary.key;
+        let lost = connection.is_to_service()
+            && (!matches!(key.protocol, Protocol::TCP)
+                || connection.is_opening(&workspace.summary))
+            && !service::keeps_backend(tables, key, &workspace.decision.after);
+        if !lost {
+            return Outcome::Forward;
+        }
+        *connection = Connection::NONE;
+        workspace.decision.begin_anew(key);
+    }
+    service::select(tables, workspace)
 }
 
 /// First step: the connection, and whether the packet may come from where it came.
@@ -77,13 +114,17 @@ fn examine<'t, T: Tables>(
     }
     let key = &summary.key;
     *connection = flow::find(tables, summary, decision.now, &mut decision.pair_key);
-    decision.after = match &connection.own {
-        Some(own) => own.fixed().translated(key),
-        None => *key,
-    };
+    decision.continued = matches!(connection.standing, Standing::Continued);
+    decision.reply = connection.reply;
+    decision.after = *key;
+    if let Some(own) = &connection.own {
+        decision.after = own.fixed().translated(key);
+        decision.translated = own.fixed().kind.translates();
+    }
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.
-    decision.entry.dependencies = dependencies(tables, &key.source, &decision.after.destination);
+    decision.everything = tables.generation(Slot::ALL);
+    decision.entry.dependencies = dependencies(tables, key, &decision.after);
     Outcome::of(source::check(tables, arrival, summary, decision))
 }
 
@@ -115,13 +156,20 @@ fn settle<T: Tables>(
     })
 }
 
-/// The present generations of what a decision between two addresses depends on.
+/// The present generations of what a decision depends on: sender, receiver, the address that the
+/// packet was sent to where that is another one, and routes.
 #[inline(always)]
-fn dependencies<T: Tables>(tables: &T, source: &Address, destination: &Address) -> Dependencies {
+fn dependencies<T: Tables>(tables: &T, key: &FlowKey, after: &FlowKey) -> Dependencies {
+    let receiver = Slot::of_address(&after.destination);
+    let service = if after.destination.0 == key.destination.0 {
+        Slot::NONE
+    } else {
+        Slot::of_address(&key.destination)
+    };
     let slots = [
-        Slot::of_address(source),
-        Slot::of_address(destination),
-        Slot::ALL,
+        Slot::of_address(&key.source),
+        receiver,
+        service,
         Slot::ROUTES,
     ];
     let [a, b, c, d] = slots;

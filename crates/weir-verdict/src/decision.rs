@@ -7,8 +7,8 @@ use crate::way::Way;
 use weir_abi::counter::Direction;
 use weir_abi::observation::Hook;
 use weir_abi::{
-    DropReason, EndpointId, FlowEntry, FlowKey, Identity, IfIndex, ObservationPoint, Seconds,
-    TraceReason,
+    BlockGroup, DropReason, EndpointId, EndpointRow, FlowEntry, FlowKey, Generation, Identity,
+    IfIndex, ObservationPoint, PolicyCookie, PolicySet, Seconds, ServiceId, TraceReason,
 };
 use weir_packet::Summary;
 use weir_packet::icmp::Inner;
@@ -31,6 +31,51 @@ impl Outcome {
         match step {
             Ok(()) => Self::Forward,
             Err(outcome) => outcome,
+        }
+    }
+}
+
+/// One end of a packet's way, as policy sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Party {
+    pub identity: Identity,
+    pub blocks: BlockGroup,
+    /// The endpoint's set; meaningful with an `ENFORCE` bit in `flags`.
+    pub policy_set: PolicySet,
+    /// [`EndpointId::NONE`] for what is not on this node.
+    pub endpoint: EndpointId,
+    /// Bits of [`weir_abi::endpoint::flags`]; 0 for what is no endpoint.
+    pub flags: u16,
+}
+
+impl Party {
+    /// Nothing known.
+    pub const UNKNOWN: Self = Self {
+        identity: Identity::UNKNOWN,
+        blocks: BlockGroup::NONE,
+        policy_set: PolicySet::NONE,
+        endpoint: EndpointId::NONE,
+        flags: 0,
+    };
+
+    /// Notes an endpoint of this node.
+    #[inline(always)]
+    pub fn set_endpoint(&mut self, row: &EndpointRow) {
+        self.identity = row.identity;
+        self.blocks = row.blocks;
+        self.policy_set = row.policy_set;
+        self.endpoint = row.id;
+        self.flags = row.flags;
+    }
+
+    /// Notes somebody who is no endpoint of this node.
+    #[inline(always)]
+    pub fn set_other(&mut self, identity: Identity, blocks: BlockGroup) {
+        self.identity = identity;
+        self.blocks = blocks;
+        if identity == Identity::HOST {
+            self.endpoint = EndpointId::HOST;
         }
     }
 }
@@ -59,8 +104,15 @@ pub struct Decision {
     pub inner_flow: FlowKey,
     /// The packet is an ICMP error about a flow.
     pub related: bool,
-    /// The flow needs a mapping of its own before its entries are stored.
-    pub masquerades: bool,
+    /// The flow is translated: the tuple that its answers carry has to be reserved before its entries
+    /// are stored.
+    pub maps: bool,
+    /// The sender is to be told that the packet was refused.
+    pub rejects: bool,
+    /// The packet continues a connection.
+    pub continued: bool,
+    /// [`Self::after`] differs from the packet's own tuple.
+    pub translated: bool,
     /// Hand the packet to the kernel's neighbour code, which resolves and confirms the next hop.
     pub through_neighbour: bool,
     /// Send a trace event.
@@ -70,10 +122,17 @@ pub struct Decision {
     pub direction: Direction,
     /// The direction that opened the flow is the other one.
     pub reply: bool,
-    pub source_identity: Identity,
-    pub destination_identity: Identity,
-    pub source_endpoint: EndpointId,
-    pub destination_endpoint: EndpointId,
+    pub source: Party,
+    pub destination: Party,
+    /// The generation of everything, read before anything else.
+    pub everything: Generation,
+    /// The service whose address the packet was sent to.
+    pub service: ServiceId,
+    /// Rules that allowed the connection to leave its source and to enter its destination.
+    pub egress_cookie: PolicyCookie,
+    pub ingress_cookie: PolicyCookie,
+    /// Bits of [`weir_abi::event::policy_flags`].
+    pub policy: u8,
     /// An errno or a code of the FIB look-up; 0: none.
     pub extended: i32,
 }
@@ -83,18 +142,39 @@ impl Decision {
     #[inline(always)]
     pub fn reset(&mut self) {
         self.related = false;
-        self.masquerades = false;
+        self.maps = false;
+        self.rejects = false;
+        self.continued = false;
+        self.translated = false;
         self.through_neighbour = false;
         self.report = false;
         self.observation = ObservationPoint::ToStack;
         self.trace_reason = TraceReason::Unknown;
         self.direction = Direction::Unspecified;
         self.reply = false;
-        self.source_identity = Identity::UNKNOWN;
-        self.destination_identity = Identity::UNKNOWN;
-        self.source_endpoint = EndpointId::NONE;
-        self.destination_endpoint = EndpointId::NONE;
+        self.source = Party::UNKNOWN;
+        self.destination = Party::UNKNOWN;
+        self.service = ServiceId::NONE;
+        self.egress_cookie = PolicyCookie::NONE;
+        self.ingress_cookie = PolicyCookie::NONE;
+        self.policy = 0;
         self.extended = 0;
+    }
+}
+
+impl Decision {
+    /// The packet opens a connection after all.
+    #[inline(always)]
+    pub fn begin_anew(&mut self, key: &FlowKey) {
+        self.after = *key;
+        self.translated = false;
+        self.continued = false;
+        self.reply = false;
+        // The address that the packet was sent to is the receiver again.
+        let [_, receiver, service, _] = &mut self.entry.dependencies.slots;
+        *receiver = *service;
+        let [_, receiver, service, _] = &mut self.entry.dependencies.generations;
+        *receiver = *service;
     }
 }
 
@@ -111,17 +191,23 @@ impl Default for Decision {
             inner: Inner::EMPTY,
             inner_flow: FlowKey::default(),
             related: false,
-            masquerades: false,
+            maps: false,
+            rejects: false,
+            continued: false,
+            translated: false,
             through_neighbour: false,
             report: false,
             observation: ObservationPoint::ToStack,
             trace_reason: TraceReason::Unknown,
             direction: Direction::Unspecified,
             reply: false,
-            source_identity: Identity::UNKNOWN,
-            destination_identity: Identity::UNKNOWN,
-            source_endpoint: EndpointId::NONE,
-            destination_endpoint: EndpointId::NONE,
+            source: Party::UNKNOWN,
+            destination: Party::UNKNOWN,
+            everything: Generation(0),
+            service: ServiceId::NONE,
+            egress_cookie: PolicyCookie::NONE,
+            ingress_cookie: PolicyCookie::NONE,
+            policy: 0,
             extended: 0,
         }
     }

@@ -3,13 +3,12 @@
 
 use crate::decision::{Decision, Outcome};
 use crate::flow;
-use crate::masquerade;
+use crate::hash::hash_of;
 use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
 use weir_abi::flow::{Dependencies, Kind};
 use weir_abi::{
-    Address, DropReason, FlowEntry, FlowKey, Generation, NodeIndex, PolicyCookie, Port, Seconds,
-    Slot,
+    Address, DropReason, FlowEntry, FlowKey, NodeIndex, PolicyCookie, Port, Seconds, Slot,
 };
 
 /// Fills in everything but translation, counters and origin.
@@ -23,7 +22,11 @@ pub fn write_entry<T: Tables>(
     decision: &mut Decision,
 ) {
     let Decision {
-        entry, way, now, ..
+        entry,
+        way,
+        now,
+        everything,
+        ..
     } = decision;
     let interval = u32::from(tables.config(|config| &config.report_interval));
     let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
@@ -39,12 +42,13 @@ pub fn write_entry<T: Tables>(
     );
     entry.state = state;
     entry.ingress = arrival.ifindex;
+    // What changes everything changes routes as well.
     if !way.is_routed() {
         let Dependencies {
             slots: [.., slot],
             generations: [.., generation],
         } = &mut entry.dependencies;
-        (*slot, *generation) = (Slot::NONE, Generation(0));
+        (*slot, *generation) = (Slot::ALL, *everything);
     }
     entry.egress = way.egress;
     entry.action = way.action as u8;
@@ -62,7 +66,7 @@ pub fn write_entry<T: Tables>(
         entry.node = way.node;
     }
     // RFC 7348, section 5: from the dynamic range, by a hash of the inner flow.
-    let [low, high, _, _] = masquerade::hash_of(key).to_le_bytes();
+    let [low, high, _, _] = hash_of(key).to_le_bytes();
     entry.tunnel_source_port = Port([high | 0xc0, low]);
     entry.translated_source = Address::UNSPECIFIED;
     entry.translated_destination = Address::UNSPECIFIED;

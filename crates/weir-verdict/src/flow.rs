@@ -5,7 +5,8 @@ use crate::live::LiveFlow;
 use crate::tables::Tables;
 use weir_abi::flow::{Dependencies, Kind, state};
 use weir_abi::{
-    FlowEntry, FlowKey, Generation, IfIndex, MacAddress, NodeIndex, Port, Protocol, Seconds, Slot,
+    FlowEntry, FlowKey, Generation, IfIndex, MacAddress, NodeIndex, PolicyCookie, Port, Protocol,
+    Seconds, Slot,
 };
 use weir_packet::checksum::{address_delta, port_delta};
 use weir_packet::{Summary, tcp_flags};
@@ -30,6 +31,27 @@ impl Connection<'_> {
         reply: false,
         standing: Standing::New,
     };
+}
+
+impl Connection<'_> {
+    /// The packet goes to a service, which an entry translates.
+    #[inline(always)]
+    pub fn is_to_service(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| {
+            let kind = own.fixed().kind;
+            kind.contains(Kind::TRANSLATE_DESTINATION) && !kind.contains(Kind::REPLY)
+        })
+    }
+
+    /// The packet is another try to open a connection that nobody has answered.
+    #[inline(always)]
+    pub fn is_opening(&self, summary: &Summary) -> bool {
+        opens(summary)
+            && self
+                .own
+                .as_ref()
+                .is_some_and(|own| own.state() & state::ANSWERED == 0)
+    }
 }
 
 /// How a packet relates to what is in the table.
@@ -217,7 +239,7 @@ pub fn write_pair(pair: &mut FlowEntry, key: &FlowKey, entry: &FlowEntry) {
     pair.translated_destination_port = key.source_port;
     pair.address_delta = [0; 2];
     pair.port_delta = [0; 2];
-    pair.cookie = entry.cookie;
+    pair.cookie = PolicyCookie::NONE;
     pair.created = entry.created;
 }
 

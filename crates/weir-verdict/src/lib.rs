@@ -11,8 +11,9 @@
 //! Start reading at [`mod@run`]: parse ([`arrive`]), look for a usable flow entry
 //! ([`established`]), else [`mod@decide`], then [`rewrite`]. What the slow path consults stands in one
 //! file each: [`source`] (may this packet come from there), [`flow`] (does it belong to a
-//! connection), [`way`] (where does it go), [`masquerade`]; then [`open`] or [`carry_on`] write the
-//! entries. Services plug in between `flow` and `way`, policy after `way`, in `open` and `carry_on`.
+//! connection), [`service`] (which backend), [`way`] (where does it go), [`policy`] (may it); then
+//! [`open`] or [`carry_on`] write the entries, and [`mapping`] reserves the tuple of a translated
+//! connection's answers.
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
 // What would panic in user space would not pass the verifier, or wrap, in the kernel.
 #![cfg_attr(
@@ -33,12 +34,15 @@ pub mod decision;
 pub mod entry;
 pub mod established;
 pub mod flow;
+pub mod hash;
 pub mod live;
-pub mod masquerade;
+pub mod mapping;
 pub mod open;
+pub mod policy;
 pub mod related;
 pub mod rewrite;
 pub mod run;
+pub mod service;
 pub mod source;
 pub mod tables;
 pub mod way;

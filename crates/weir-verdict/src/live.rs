@@ -26,8 +26,11 @@ macro_rules! place {
 
 /// Adds to a counter that other processors add to as well.
 #[cfg(target_arch = "bpf")]
+///
+/// # Safety
+/// `counter` must be valid and aligned.
 #[inline(always)]
-fn add(counter: *mut u64, amount: u64) {
+pub unsafe fn add(counter: *mut u64, amount: u64) {
     // Written out, because the compiler's target description knows no atomic operations.
     // SAFETY: the counter is valid and aligned; the instruction touches nothing else.
     unsafe {
@@ -42,8 +45,11 @@ fn add(counter: *mut u64, amount: u64) {
 
 /// Adds to a counter; tables in memory belong to one thread.
 #[cfg(not(target_arch = "bpf"))]
+///
+/// # Safety
+/// `counter` must be valid and aligned.
 #[inline(always)]
-fn add(counter: *mut u64, amount: u64) {
+pub unsafe fn add(counter: *mut u64, amount: u64) {
     // SAFETY: the counter is valid and aligned.
     let before = unsafe { read_volatile(counter) };
     // SAFETY: as above.
@@ -142,7 +148,10 @@ impl<'t> LiveFlow<'t> {
     /// Counts one packet.
     #[inline(always)]
     pub fn account(&self, bytes: u32) {
-        add(place!(self, packets), 1);
-        add(place!(self, bytes), u64::from(bytes));
+        let (count, total) = (place!(self, packets), place!(self, bytes));
+        // SAFETY: fields of a valid, aligned entry.
+        unsafe { add(count, 1) };
+        // SAFETY: as above.
+        unsafe { add(total, u64::from(bytes)) };
     }
 }

@@ -4,16 +4,22 @@
 use crate::live::LiveFlow;
 use crate::tables::{EXISTS, Insert, Route, Tables};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::node::{NodeRow, TunnelMtu};
+use weir_abi::policy::{PolicyKey, PolicyRow};
+use weir_abi::service::{
+    AffinityKey, AffinityRow, BackendRow, FrontendKey, FrontendRow, ServiceBackendKey,
+    ServiceBackendRow, SocketKey, SocketRow, SourceRangeKey,
+};
 use weir_abi::{
-    Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, NodeIndex, Seconds, Slot,
+    Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, NodeIndex, PolicyCookie,
+    Seconds, ServiceId, Slot,
 };
 
 /// All tables. Fields are public: a fixture fills them.
@@ -32,6 +38,15 @@ pub struct MemoryTables {
     /// The routing table: the longest prefix that holds the destination.
     pub routes: BTreeMap<PrefixKey, Result<Route, i32>>,
     pub generations: RefCell<HashMap<u16, u32>>,
+    pub frontends: HashMap<FrontendKey, FrontendRow>,
+    pub backends: BTreeMap<u32, BackendRow>,
+    pub service_backends: HashMap<ServiceBackendKey, ServiceBackendRow>,
+    pub maglev: BTreeMap<u32, u16>,
+    pub source_ranges: BTreeSet<SourceRangeKey>,
+    pub affinity: RefCell<HashMap<AffinityKey, AffinityRow>>,
+    pub socket_services: RefCell<HashMap<SocketKey, SocketRow>>,
+    pub policy: HashMap<PolicyKey, PolicyRow>,
+    pub policy_hits: RefCell<HashMap<PolicyCookie, u64>>,
     pub tunnel_mtu: RefCell<HashMap<Address, TunnelMtu>>,
     pub fragments: RefCell<HashMap<FragmentKey, FragmentRow>>,
     pub counters: RefCell<HashMap<u32, u64>>,
@@ -73,9 +88,13 @@ impl MemoryTables {
         }
     }
 
-    /// Moves a slot to its next generation.
+    /// Moves a slot to its next generation; with everything goes what is routed.
     pub fn bump(&self, slot: Slot) {
-        *self.generations.borrow_mut().entry(slot.0).or_default() += 1;
+        let mut generations = self.generations.borrow_mut();
+        *generations.entry(slot.0).or_default() += 1;
+        if slot == Slot::ALL {
+            *generations.entry(Slot::ROUTES.0).or_default() += 1;
+        }
     }
 }
 
@@ -90,20 +109,21 @@ impl Drop for MemoryTables {
     }
 }
 
+/// Every prefix that holds an address, the longest first.
+fn prefixes(address: &Address) -> impl Iterator<Item = PrefixKey> {
+    let bits = u128::from_be_bytes(address.0);
+    (0..=128).rev().map(move |length| {
+        let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        PrefixKey {
+            length,
+            address: Address((bits & mask).to_be_bytes()),
+        }
+    })
+}
+
 /// The value of the longest prefix that holds an address.
 fn longest<'a, V>(table: &'a BTreeMap<PrefixKey, V>, address: &Address) -> Option<&'a V> {
-    (0..=128).rev().find_map(|length| {
-        let mask = if length == 0 {
-            0
-        } else {
-            u128::MAX << (128 - length)
-        };
-        let prefix = u128::from_be_bytes(address.0) & mask;
-        table.get(&PrefixKey {
-            length,
-            address: Address(prefix.to_be_bytes()),
-        })
-    })
+    prefixes(address).find_map(|prefix| table.get(&prefix))
 }
 
 impl Tables for MemoryTables {
@@ -153,6 +173,69 @@ impl Tables for MemoryTables {
 
     fn generation(&self, slot: Slot) -> Generation {
         Generation(self.generations.borrow().get(&slot.0).copied().unwrap_or(0))
+    }
+
+    fn frontend(&self, key: &FrontendKey) -> Option<&FrontendRow> {
+        self.frontends.get(key)
+    }
+
+    fn backend(&self, place: u32) -> Option<&BackendRow> {
+        self.backends.get(&place)
+    }
+
+    fn service_backend(&self, key: &ServiceBackendKey) -> Option<ServiceBackendRow> {
+        self.service_backends.get(key).copied()
+    }
+
+    fn maglev(&self, place: u32) -> u16 {
+        self.maglev.get(&place).copied().unwrap_or(0)
+    }
+
+    fn source_range(&self, service: ServiceId, address: &Address) -> bool {
+        prefixes(address).any(|PrefixKey { length, address }| {
+            self.source_ranges.contains(&SourceRangeKey {
+                length: length + 32,
+                service,
+                address,
+            })
+        })
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityRow> {
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn remember_affinity(&self, key: &AffinityKey, row: &AffinityRow) {
+        if !self.dry() {
+            self.affinity.borrow_mut().insert(*key, *row);
+        }
+    }
+
+    fn socket_service(&self, key: &SocketKey) -> Option<SocketRow> {
+        self.socket_services.borrow().get(key).copied()
+    }
+
+    fn remember_socket(&self, key: &SocketKey, row: &SocketRow) {
+        if !self.dry() {
+            self.socket_services.borrow_mut().insert(*key, *row);
+        }
+    }
+
+    fn note_host_backend(&self) {
+        if !self.dry() {
+            let mut generations = self.generations.borrow_mut();
+            generations.insert(Slot::HOST_BACKENDS.0, 1);
+        }
+    }
+
+    fn policy(&self, key: &PolicyKey) -> Option<&PolicyRow> {
+        self.policy.get(key)
+    }
+
+    fn count_policy(&self, cookie: PolicyCookie, _bytes: u32) {
+        if !self.dry() {
+            *self.policy_hits.borrow_mut().entry(cookie).or_default() += 1;
+        }
     }
 
     fn tunnel_mtu(&self, remote: &Address) -> Option<TunnelMtu> {

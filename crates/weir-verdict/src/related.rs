@@ -68,6 +68,7 @@ fn relate<P: PacketRead, T: Tables>(
     decision.entry.kind = Kind(bits & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0));
     decision.entry.tunnel_source_port = fixed.tunnel_source_port;
     decision.related = true;
+    decision.translated = fixed.kind.translates();
     decision.reply = fixed.kind.contains(Kind::REPLY);
     Ok(())
 }

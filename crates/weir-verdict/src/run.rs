@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A packet's whole stay at a hook: parse, find or decide, rewrite.
 
-use crate::answer::{conclude, dropped_or_answered, unfit};
-use crate::arrive::{follow_fragments, link_local, may_collide, parse, verdict_of};
+use crate::answer::{conclude, refused, unfit};
+use crate::arrive::{concerns_flows, follow_fragments, link_local, parse, verdict_of};
 use crate::decide::decide;
 use crate::decision::{Outcome, Workspace};
 use crate::established;
@@ -10,6 +10,7 @@ use crate::related;
 use crate::rewrite;
 use crate::tables::Tables;
 use weir_abi::counter::{Counter, Direction};
+use weir_abi::event::policy_flags;
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, IfIndex};
 use weir_packet::{Fragment, PacketClass, PacketWrite};
@@ -82,7 +83,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         workspace.decision.reset();
         return verdict;
     }
-    if matches!(hook, Hook::ToNetdev) && !may_collide(tables, &workspace.summary) {
+    if matches!(hook, Hook::ToNetdev) && !concerns_flows(tables, &workspace.summary) {
         return Verdict::Pass;
     }
     workspace.parsed = true;
@@ -116,17 +117,27 @@ pub fn start<P: PacketWrite, T: Tables>(
         flow.fixed()
     } else {
         let outcome = decide(packet, tables, workspace);
-        workspace.decision.direction = direction(hook);
-        match outcome {
-            Outcome::Forward => {}
+        workspace.decision.direction =
+            if workspace.decision.policy & policy_flags::INGRESS_DENIED == 0 {
+                direction(hook)
+            } else {
+                Direction::Ingress
+            };
+        let refusal = match outcome {
+            Outcome::Forward => {
+                let reason = unfit(&workspace.summary, segment_size, &workspace.decision.entry);
+                // Pods are told what their packets ran into; the network has routers for that.
+                workspace.decision.rejects = matches!(hook, Hook::FromContainer);
+                reason
+            }
             Outcome::Pass => {
                 tables.count_packet(0, direction(hook), workspace.summary.l3_length);
                 return Verdict::Pass;
             }
-            Outcome::Drop(reason) => return Verdict::Drop(reason),
-        }
-        if let Some(reason) = unfit(&workspace.summary, segment_size, &workspace.decision.entry) {
-            return dropped_or_answered(tables, workspace, reason);
+            Outcome::Drop(reason) => Some(reason),
+        };
+        if let Some(reason) = refusal {
+            return refused(tables, workspace, reason);
         }
         if workspace.decision.related {
             tables.count(Counter::IcmpErrorsTranslated);

@@ -7,7 +7,7 @@ use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::ipcache::flags;
 use weir_abi::observation::Hook;
-use weir_abi::{Address, DropReason, EndpointId, Identity, NodeIndex};
+use weir_abi::{Address, BlockGroup, DropReason, Identity, NodeIndex, endpoint};
 use weir_packet::Summary;
 
 /// Checks the source address against the place of arrival and notes the source's identity.
@@ -25,8 +25,10 @@ pub fn check<T: Tables>(
     if matches!(arrival.hook, Hook::FromContainer) {
         return match tables.endpoint(source) {
             Some(row) if row.ifindex == arrival.ifindex => {
-                decision.source_identity = row.identity;
-                decision.source_endpoint = row.id;
+                decision.source.set_endpoint(&row);
+                if row.flags & endpoint::flags::READY == 0 {
+                    return Err(Outcome::Drop(DropReason::EndpointNotReady));
+                }
                 Ok(())
             }
             _ => Err(Outcome::Drop(DropReason::InvalidSourceIp)),
@@ -34,7 +36,10 @@ pub fn check<T: Tables>(
     }
     let row = tables.ipcache(source);
     let (node, row_flags) = row.map_or((NodeIndex::NONE, 0), |row| (row.node, row.flags));
-    decision.source_identity = row.map_or(world(source), |row| row.identity);
+    let (identity, blocks) = row.map_or((world(source), BlockGroup::NONE), |row| {
+        (row.identity, row.blocks)
+    });
+    decision.source.set_other(identity, blocks);
     match arrival.hook {
         Hook::FromContainer => Ok(()),
         Hook::FromNetdev => match &arrival.tunnel_source {
@@ -42,8 +47,10 @@ pub fn check<T: Tables>(
             None => {
                 let tunnelled = tables.config(|config| &config.features) & features::TUNNEL != 0
                     && (row_flags & flags::POD_RANGE != 0
-                        || decision.source_identity >= Identity::FIRST_POD);
-                if tables.endpoint(source).is_some()
+                        || decision.source.identity >= Identity::FIRST_POD);
+                // Nobody else has this node's own addresses, nor those of its pods.
+                if identity == Identity::HOST
+                    || tables.endpoint(source).is_some()
                     || row_flags & flags::LOCAL_RANGE != 0
                     || (tunnelled && node != NodeIndex::NONE)
                 {
@@ -58,15 +65,11 @@ pub fn check<T: Tables>(
             if tables.endpoint(source).is_some() {
                 return Err(Outcome::Drop(DropReason::InvalidSourceIp));
             }
-            if decision.source_identity == Identity::HOST {
-                decision.source_endpoint = EndpointId::HOST;
-            }
             Ok(())
         }
         Hook::ToNetdev => {
             // Only the node's own connections are followed here.
-            if decision.source_identity == Identity::HOST {
-                decision.source_endpoint = EndpointId::HOST;
+            if identity == Identity::HOST {
                 Ok(())
             } else {
                 Err(Outcome::Pass)

@@ -6,9 +6,14 @@ use weir_abi::counter::{Counter, Direction};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::IpcacheRow;
 use weir_abi::node::{NodeRow, TunnelMtu};
+use weir_abi::policy::{PolicyKey, PolicyRow};
+use weir_abi::service::{
+    AffinityKey, AffinityRow, BackendRow, FrontendKey, FrontendRow, ServiceBackendKey,
+    ServiceBackendRow, SocketKey, SocketRow,
+};
 use weir_abi::{
     Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, IfIndex, MacAddress,
-    NodeIndex, Seconds, Slot,
+    NodeIndex, PolicyCookie, Seconds, ServiceId, Slot,
 };
 
 /// What an insertion does when the key is there already.
@@ -84,6 +89,25 @@ pub trait Tables {
     /// A row of zeros is "no such node".
     fn node(&self, index: NodeIndex) -> Option<&NodeRow>;
     fn generation(&self, slot: Slot) -> Generation;
+
+    fn frontend(&self, key: &FrontendKey) -> Option<&FrontendRow>;
+    /// A place of the `backends` array.
+    fn backend(&self, place: u32) -> Option<&BackendRow>;
+    fn service_backend(&self, key: &ServiceBackendKey) -> Option<ServiceBackendRow>;
+    /// A place of the `maglev` array: an index into the run that the table belongs to.
+    fn maglev(&self, place: u32) -> u16;
+    /// Whether an address may use a service that is kept to source ranges.
+    fn source_range(&self, service: ServiceId, address: &Address) -> bool;
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityRow>;
+    fn remember_affinity(&self, key: &AffinityKey, row: &AffinityRow);
+    fn socket_service(&self, key: &SocketKey) -> Option<SocketRow>;
+    fn remember_socket(&self, key: &SocketKey, row: &SocketRow);
+    /// Notes that services send packets to the node's own stack ([`Slot::HOST_BACKENDS`]).
+    fn note_host_backend(&self);
+
+    fn policy(&self, key: &PolicyKey) -> Option<&PolicyRow>;
+    /// Counts a connection that a rule decided.
+    fn count_policy(&self, cookie: PolicyCookie, bytes: u32);
 
     fn tunnel_mtu(&self, remote: &Address) -> Option<TunnelMtu>;
     fn learn_tunnel_mtu(&self, remote: &Address, mtu: &TunnelMtu);

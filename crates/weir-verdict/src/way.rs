@@ -8,7 +8,7 @@ use crate::tables::Tables;
 use weir_abi::flow::Action;
 use weir_abi::observation::Hook;
 use weir_abi::{
-    Address, DatapathConfig, DropReason, EndpointId, FlowKey, Identity, IfIndex, MacAddress,
+    Address, BlockGroup, DatapathConfig, DropReason, FlowKey, Identity, IfIndex, MacAddress,
     NodeIndex, ObservationPoint, endpoint, ipcache,
 };
 
@@ -81,7 +81,7 @@ fn towards<T: Tables>(
     }
     if matches!(arrival.hook, Hook::ToNetdev) {
         let row = tables.ipcache(destination);
-        decision.destination_identity = row.map_or(world(destination), |row| row.identity);
+        decision.destination.identity = row.map_or(world(destination), |row| row.identity);
         decision.observation = ObservationPoint::ToNetwork;
         return Ok(Way {
             egress: arrival.ifindex,
@@ -89,8 +89,7 @@ fn towards<T: Tables>(
         });
     }
     if let Some(row) = tables.endpoint(destination) {
-        decision.destination_identity = row.identity;
-        decision.destination_endpoint = row.id;
+        decision.destination.set_endpoint(&row);
         decision.observation = ObservationPoint::ToEndpoint;
         if row.flags & endpoint::flags::READY == 0 {
             return Err(Outcome::Drop(DropReason::EndpointNotReady));
@@ -104,17 +103,23 @@ fn towards<T: Tables>(
         });
     }
     let row = tables.ipcache(destination);
-    let identity = row.map_or(world(destination), |row| row.identity);
-    decision.destination_identity = identity;
+    let (identity, blocks) = row.map_or((world(destination), BlockGroup::NONE), |row| {
+        (row.identity, row.blocks)
+    });
+    decision.destination.set_other(identity, blocks);
     if identity == Identity::HOST {
-        decision.destination_endpoint = EndpointId::HOST;
         decision.observation = ObservationPoint::ToHost;
         return Ok(to_host(tables, arrival));
     }
     if row.is_some_and(|row| row.flags & ipcache::flags::LOCAL_RANGE != 0) {
         return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
     }
-    if matches!(arrival.hook, Hook::FromNetdev) {
+    if row.is_some_and(|row| row.flags & ipcache::flags::SERVICE != 0) {
+        decision.rejects = true;
+        return Err(Outcome::Drop(DropReason::NoServicePort));
+    }
+    // What a service sends on, and the answers to what it sent, is this node's to forward.
+    if matches!(arrival.hook, Hook::FromNetdev) && !decision.translated {
         // The node may be a router for others; what came by the tunnel was meant for this node.
         return Err(match arrival.tunnel_source {
             Some(_) => Outcome::Drop(DropReason::StaleOrUnroutable),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turning a pod's packet into the ICMP error that answers it.
+//! Turning a packet into the ICMP error that answers it.
 
 use crate::checksum::Sum;
 use crate::packet::{PacketRead, PacketWrite, Room, WriteError, low_half};
 use crate::summary::Summary;
 use crate::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use weir_abi::{Address, MacAddress, Protocol};
+use weir_abi::{Address, Protocol};
 
 /// Which error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +15,8 @@ pub enum ErrorKind {
     TooBig(u16),
     /// TTL or hop limit used up in transit (RFC 792; RFC 4443, section 3.3).
     TimeExceeded,
+    /// Nobody listens at the port (RFC 1122, section 3.2.2.1; RFC 4443, section 3.1).
+    PortUnreachable,
 }
 
 /// The most of the original packet that goes into an error. Linux wants the transport header's
@@ -43,7 +45,7 @@ pub fn answer_with_error<P: PacketWrite>(
         return Err(UNANSWERABLE);
     }
     let ethernet = packet.load::<12>(0).ok_or(UNANSWERABLE)?;
-    let [_, _, _, _, _, _, m0, m1, m2, m3, m4, m5] = ethernet;
+    let [g0, g1, g2, g3, g4, g5, m0, m1, m2, m3, m4, m5] = ethernet;
     packet.truncate(summary.l3_offset.wrapping_add(embedded))?;
     let room = if summary.is_v4 {
         Room::IcmpV4
@@ -54,7 +56,6 @@ pub fn answer_with_error<P: PacketWrite>(
 
     let l3 = summary.l3_offset;
     let message = embedded.wrapping_add(8);
-    let [g0, g1, g2, g3, g4, g5] = MacAddress::GATEWAY.0;
     let [t0, t1] = if summary.is_v4 {
         ETHERTYPE_IPV4
     } else {
@@ -76,6 +77,8 @@ pub fn answer_with_error<P: PacketWrite>(
         (ErrorKind::TooBig(mtu), false) => (2, 0, u32::from(mtu).to_be_bytes()),
         (ErrorKind::TimeExceeded, true) => (11, 0, [0; 4]),
         (ErrorKind::TimeExceeded, false) => (3, 0, [0; 4]),
+        (ErrorKind::PortUnreachable, true) => (3, 3, [0; 4]),
+        (ErrorKind::PortUnreachable, false) => (1, 4, [0; 4]),
     };
     let [p0, p1, p2, p3] = parameter;
     let mut sum = Sum(0).add([icmp_type, code]).add([p0, p1]).add([p2, p3]);

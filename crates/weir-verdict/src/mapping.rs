@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which of the node's ports stands for a pod's connection to the world?
+//! Which tuple do the answers to a translated connection carry?
 //!
 //! The mapping is the reply entry itself: inserting it under the tuple that replies will carry,
-//! only where that key is free, reserves the port for this destination. No two flows can share a
-//! mapping, and a port can serve any number of destinations (RFC 4787, "address and port-dependent
-//! mapping", which is what tables of a busy node need).
+//! only where that key is free, reserves it. No two flows can share a mapping, whether they are
+//! masqueraded, go through services to one backend from one port, or collide with a connection that
+//! is not translated; and a port can serve any number of destinations (RFC 4787, "address and
+//! port-dependent mapping", which is what tables of a busy node need).
 
 use crate::decision::{Decision, Outcome, Workspace};
 use crate::flow::{write_deltas, write_pair};
+use crate::hash::hash_of;
 use crate::tables::{EXISTS, Insert, Repeat, Tables};
 use weir_abi::counter::Counter;
 use weir_abi::flow::Kind;
@@ -18,10 +20,11 @@ pub const ATTEMPTS: u32 = 128;
 /// After so many tries the agent is asked to collect garbage.
 const SIGNAL_AFTER: u32 = 64;
 
-/// Last step of a masqueraded flow: reserves a mapping and stores both entries.
+/// Last step of a translated flow: reserves a mapping and stores both entries.
 ///
-/// [`Decision::entry`] must be filled in but for its translation, [`Decision::pair_key`] must hold
-/// the node's address as its destination. The original port is kept where it is in the range and
+/// [`Decision::entry`] must be filled in but for its translation, [`Decision::after`] must name the
+/// translated destination, and [`Decision::pair_key`] the address that answers are sent to as its
+/// destination. The original port is kept where it is in the range and
 /// free; the other candidates follow from a hash of the tuple, so that a connection whose own entry
 /// was evicted finds its mapping again.
 #[inline(never)]
@@ -31,12 +34,17 @@ pub fn reserve<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
     } = workspace;
     let key = &summary.key;
     begin(key, decision);
+    // Who keeps its address keeps its port too, where it can.
+    let own_address = decision.pair_key.destination.0 == key.source.0;
     let original = key.source_port.get();
     let first = tables.config(|config| &config.masquerade_port_min);
     let last = tables.config(|config| &config.masquerade_port_max);
     // A checksum of SCTP covers the ports by CRC-32c, which cannot be updated here (RFC 9260,
     // section 6.8), so only the address changes.
     let fixed_port = matches!(key.protocol, Protocol::SCTP);
+    if fixed_port && decision.after.destination_port.0 != key.destination_port.0 {
+        return Outcome::Drop(DropReason::SctpPortTranslation);
+    }
     let attempts = if fixed_port { 1 } else { ATTEMPTS };
     let mut search = Search {
         tables,
@@ -45,7 +53,7 @@ pub fn reserve<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
         hash: hash_of(key),
         first: u32::from(first),
         last: u32::from(last),
-        keeps: u32::from(fixed_port || (original >= first && original <= last)),
+        keeps: u32::from(fixed_port || own_address || (original >= first && original <= last)),
         found: Attempt::Taken as u32,
     };
     tables.repeat(attempts, &mut search);
@@ -103,6 +111,8 @@ fn begin(key: &FlowKey, decision: &mut Decision) {
         entry,
         pair,
         pair_key,
+        after,
+        ingress_cookie,
         ..
     } = decision;
     entry.kind = entry
@@ -110,11 +120,17 @@ fn begin(key: &FlowKey, decision: &mut Decision) {
         .with(Kind::TRANSLATE_SOURCE)
         .with(Kind::MASQUERADE);
     entry.translated_source = pair_key.destination;
-    entry.translated_destination = key.destination;
-    entry.translated_destination_port = key.destination_port;
+    entry.translated_destination = after.destination;
+    entry.translated_destination_port = after.destination_port;
+    if after.destination.0 != key.destination.0
+        || after.destination_port.0 != key.destination_port.0
+    {
+        entry.kind = entry.kind.with(Kind::TRANSLATE_DESTINATION);
+    }
     write_pair(pair, key, entry);
-    pair_key.source = key.destination;
-    pair_key.source_port = key.destination_port;
+    pair.cookie = *ingress_cookie;
+    pair_key.source = after.destination;
+    pair_key.source_port = after.destination_port;
     pair_key.protocol = key.protocol;
     pair_key.zone = key.zone;
     pair_key.reserved = 0;
@@ -124,14 +140,20 @@ fn begin(key: &FlowKey, decision: &mut Decision) {
 #[inline(always)]
 fn finish<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Outcome {
     let Decision {
-        entry, extended, ..
+        entry,
+        after,
+        extended,
+        ..
     } = decision;
+    after.source = entry.translated_source;
+    after.source_port = entry.translated_source_port;
     if entry.translated_source.0 == key.source.0
         && entry.translated_source_port.0 == key.source_port.0
     {
         let translation = Kind::MASQUERADE.with(Kind::TRANSLATE_SOURCE);
         entry.kind = entry.kind.without(translation);
-    } else {
+    }
+    if entry.kind.translates() {
         write_deltas(key, entry);
     }
     if let Err(errno) = tables.insert_flow(key, entry, Insert::Replace) {
@@ -160,14 +182,14 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
         entry,
         pair,
         pair_key,
-        after,
+        inner_flow: other,
         now,
         extended,
         ..
     } = decision;
     pair_key.destination_port = port;
     entry.translated_source_port = port;
-    // The node's own connection that keeps its tuple is not translated at all.
+    // A connection that keeps its tuple is not translated on this side.
     let translation = Kind::MASQUERADE.with(Kind::TRANSLATE_DESTINATION);
     let kept = pair_key.destination.0 == key.source.0 && port.0 == key.source_port.0;
     pair.kind = if kept {
@@ -187,25 +209,12 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
         // Evicted in between: another try would do, the next candidate does as well.
         return Attempt::Taken;
     };
-    // Whose it is: the tuple that the far end's answers are translated to, turned round.
-    let fixed = existing.fixed();
-    let (owner, owner_port) = if fixed.kind.contains(Kind::TRANSLATE_DESTINATION) {
-        (
-            fixed.translated_destination,
-            fixed.translated_destination_port,
-        )
-    } else {
-        (pair_key.destination, port)
-    };
-    let own = owner.0 == key.source.0 && owner_port.0 == key.source_port.0;
-    if !own {
-        after.source = owner;
-        after.source_port = owner_port;
-        after.destination = key.destination;
-        after.destination_port = key.destination_port;
+    // Whose it is: the tuple that answers are translated to, turned round.
+    *other = existing.fixed().pair_key(pair_key);
+    if *other != *key {
         let alive = existing.expires() > *now
             || tables
-                .flow(after)
+                .flow(other)
                 .is_some_and(|forward| forward.expires() > *now);
         if alive {
             return Attempt::Taken;
@@ -230,31 +239,4 @@ const fn candidate(hash: u32, attempt: u32, first: u32, last: u32) -> Port {
         .wrapping_add(first)
         .to_le_bytes();
     Port([high, low])
-}
-
-/// A hash of a tuple (64-bit multiply-mix); equal in the kernel and on the host.
-#[inline(always)]
-pub fn hash_of(key: &FlowKey) -> u32 {
-    let mut hash: u64 = 0x51_7c_c1_b7_27_22_0a_95;
-    let (chunks, _) = key.source.0.as_chunks::<8>();
-    for chunk in chunks {
-        hash = mix(hash, u64::from_le_bytes(*chunk));
-    }
-    let (chunks, _) = key.destination.0.as_chunks::<8>();
-    for chunk in chunks {
-        hash = mix(hash, u64::from_le_bytes(*chunk));
-    }
-    let ([a, b], [c, d]) = (key.source_port.0, key.destination_port.0);
-    hash = mix(
-        hash,
-        u64::from_le_bytes([a, b, c, d, key.protocol.0, 0, 0, 0]),
-    );
-    let [_, _, _, _, e, f, g, h] = hash.to_le_bytes();
-    u32::from_le_bytes([e, f, g, h])
-}
-
-#[inline(always)]
-const fn mix(hash: u64, word: u64) -> u64 {
-    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    product ^ (product >> 29)
 }

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A hash of tuples (64-bit multiply-mix); equal in the kernel and on the host.
+
+use weir_abi::{Address, FlowKey};
+
+const START: u64 = 0x51_7c_c1_b7_27_22_0a_95;
+
+/// The hash of a tuple.
+#[inline(always)]
+pub fn hash_of(key: &FlowKey) -> u32 {
+    let mut hash = add_address(START, &key.source);
+    hash = add_address(hash, &key.destination);
+    let ([a, b], [c, d]) = (key.source_port.0, key.destination_port.0);
+    upper_half(mix(
+        hash,
+        u64::from_le_bytes([a, b, c, d, key.protocol.0, 0, 0, 0]),
+    ))
+}
+
+/// The hash of an address alone.
+#[inline(always)]
+pub fn hash_of_address(address: &Address) -> u32 {
+    upper_half(add_address(START, address))
+}
+
+#[inline(always)]
+fn add_address(hash: u64, address: &Address) -> u64 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
+    let hash = mix(hash, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    mix(hash, u64::from_le_bytes([i, j, k, l, m, n, o, p]))
+}
+
+#[inline(always)]
+const fn upper_half(hash: u64) -> u32 {
+    let [_, _, _, _, e, f, g, h] = hash.to_le_bytes();
+    u32::from_le_bytes([e, f, g, h])
+}
+
+#[inline(always)]
+const fn mix(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 29)
+}

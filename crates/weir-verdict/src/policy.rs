@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! May these two talk? Asked for the first packet of a connection, and again when something that the
+//! answer depends on has changed.
+//!
+//! Egress of the side that opened the connection and ingress of the other one, each where it is an
+//! endpoint of this node: for local delivery both in one pass. Replies are judged as the connection
+//! that they belong to, so a change cuts both directions.
+
+use crate::decision::{Decision, Outcome, Party, Workspace};
+use crate::tables::{Repeat, Tables};
+use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS};
+use weir_abi::event::policy_flags;
+use weir_abi::observation::Hook;
+use weir_abi::policy::{PARTS_MAX, PeerKind, PolicyDirection, PolicyKey, PortRule, rule_flags};
+use weir_abi::{BlockGroup, DropReason, EndpointId, Identity, PolicyCookie, Port, Protocol};
+
+/// Rows that one question can meet: three kinds of peers, each in parts.
+const ROWS_MAX: u32 = 3 * PARTS_MAX as u32;
+
+/// Step of the slow path once both ends are known.
+#[inline(never)]
+pub fn check<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+    let Workspace {
+        decision,
+        summary,
+        arrival,
+        ..
+    } = workspace;
+    if matches!(arrival.hook, Hook::ToNetdev) {
+        return Outcome::Forward;
+    }
+    let protocol = summary.key.protocol;
+    let (from, to, port) = if decision.reply {
+        let port = summary.key.source_port;
+        (decision.destination, decision.source, port)
+    } else {
+        let port = decision.after.destination_port;
+        (decision.source, decision.destination, port)
+    };
+    // A pod always reaches itself, also through a service.
+    if from.endpoint == to.endpoint && from.endpoint != EndpointId::NONE {
+        return Outcome::Forward;
+    }
+    if from.flags & ENFORCE_EGRESS != 0 {
+        decision.policy |= policy_flags::EGRESS_ASKED;
+        let answer = ask(tables, &from, PolicyDirection::Egress, &to, protocol, port);
+        if !answer.allowed() {
+            decision.policy |= policy_flags::EGRESS_DENIED;
+            return Outcome::Drop(reason(&answer, &to));
+        }
+        decision.egress_cookie = answer.cookie;
+    }
+    // The node itself always reaches its pods: kubelet's probes depend on it.
+    if to.flags & ENFORCE_INGRESS != 0 && from.identity != Identity::HOST {
+        decision.policy |= policy_flags::INGRESS_ASKED;
+        let answer = ask(tables, &to, PolicyDirection::Ingress, &from, protocol, port);
+        if !answer.allowed() {
+            decision.policy |= policy_flags::INGRESS_DENIED;
+            return Outcome::Drop(reason(&answer, &from));
+        }
+        decision.ingress_cookie = answer.cookie;
+    }
+    if !decision.continued {
+        count(tables, decision, summary.l3_length);
+    }
+    Outcome::Forward
+}
+
+#[inline(always)]
+fn count<T: Tables>(tables: &T, decision: &Decision, bytes: u32) {
+    for cookie in [decision.egress_cookie, decision.ingress_cookie] {
+        if cookie != PolicyCookie::NONE {
+            tables.count_policy(cookie, bytes);
+        }
+    }
+}
+
+#[inline(always)]
+fn reason(answer: &Answer, peer: &Party) -> DropReason {
+    if answer.denied != 0 {
+        DropReason::PolicyDeny
+    } else if peer.identity == Identity::UNKNOWN {
+        DropReason::UnknownPeerIdentity
+    } else {
+        DropReason::PolicyDenied
+    }
+}
+
+/// The rule that decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// [`PolicyCookie::NONE`]: no rule matched.
+    pub cookie: PolicyCookie,
+    /// 1: the rule denies.
+    pub denied: u32,
+}
+
+impl Answer {
+    /// Whether the connection may be.
+    #[inline(always)]
+    pub const fn allowed(&self) -> bool {
+        self.cookie.0 != 0 && self.denied == 0
+    }
+}
+
+/// Asks one side's set about the other side.
+#[inline(always)]
+pub fn ask<T: Tables>(
+    tables: &T,
+    own: &Party,
+    direction: PolicyDirection,
+    peer: &Party,
+    protocol: Protocol,
+    port: Port,
+) -> Answer {
+    let mut search = Search {
+        tables,
+        key: PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0),
+        identity: peer.identity,
+        blocks: peer.blocks,
+        protocol: u32::from(protocol.0),
+        port: match protocol {
+            Protocol::TCP | Protocol::UDP | Protocol::SCTP => u32::from(port.get()),
+            _ => NO_PORT,
+        },
+        best: 0,
+        cookie: 0,
+        denied: 0,
+    };
+    tables.repeat(ROWS_MAX, &mut search);
+    Answer {
+        cookie: PolicyCookie(search.cookie),
+        denied: search.denied,
+    }
+}
+
+/// What a packet without ports has: only rules for every port match it.
+const NO_PORT: u32 = 0x1_0000;
+
+/// The look-ups of one question, as a loop that the kernel runs.
+struct Search<'a, T> {
+    tables: &'a T,
+    key: PolicyKey,
+    identity: Identity,
+    blocks: BlockGroup,
+    protocol: u32,
+    port: u32,
+    /// One more than the precedence of the rule that was found; 0: none.
+    best: u32,
+    cookie: u32,
+    denied: u32,
+}
+
+impl<T: Tables> Repeat for Search<'_, T> {
+    #[inline(always)]
+    fn once(&mut self, _turn: u32) -> bool {
+        let Some(row) = self.tables.policy(&self.key) else {
+            return self.next_peer();
+        };
+        let before = (self.best, self.cookie, self.denied);
+        let mut left = row.count;
+        for rule in &row.rules {
+            if left == 0 {
+                break;
+            }
+            left = left.wrapping_sub(1);
+            self.consider(rule);
+        }
+        // The row's memory may have passed to another one while it was read.
+        if row.set != self.key.set || row.peer != self.key.peer {
+            (self.best, self.cookie, self.denied) = before;
+            return self.next_peer();
+        }
+        let part = self.key.part.wrapping_add(1);
+        if row.continues != 0 && part < PARTS_MAX {
+            self.key.part = part;
+            return false;
+        }
+        self.next_peer()
+    }
+}
+
+impl<T: Tables> Search<'_, T> {
+    /// Takes a rule that matches and is not weaker than what was found before.
+    #[inline(always)]
+    fn consider(&mut self, rule: &PortRule) {
+        let protocol = u32::from(rule.protocol.0);
+        if protocol != 0 && protocol != self.protocol {
+            return;
+        }
+        let first = u32::from(rule.first_port);
+        let last = u32::from(rule.last_port);
+        let every = first == 0 && last == 0xffff;
+        if !every && (self.port < first || self.port > last) {
+            return;
+        }
+        let rank = u32::from(rule.precedence).wrapping_add(1);
+        let denies = u32::from(rule.flags & rule_flags::DENY != 0);
+        if rank > self.best || (rank == self.best && denies > self.denied) {
+            self.best = rank;
+            self.cookie = rule.cookie.0;
+            self.denied = denies;
+        }
+    }
+
+    /// On to the next key; `true` after the last one.
+    #[inline(always)]
+    fn next_peer(&mut self) -> bool {
+        self.key.part = 0;
+        if self.key.peer_kind == PeerKind::Any as u8 {
+            self.key.peer_kind = PeerKind::Identity as u8;
+            self.key.peer = self.identity.0;
+            return false;
+        }
+        if self.key.peer_kind == PeerKind::Identity as u8 && self.blocks != BlockGroup::NONE {
+            self.key.peer_kind = PeerKind::Blocks as u8;
+            self.key.peer = self.blocks.0;
+            return false;
+        }
+        true
+    }
+}

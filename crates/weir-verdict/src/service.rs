@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which backend takes a new connection to a service?
+//!
+//! The same choice serves packets (here) and sockets ([`crate::socket`]): what sticks to a client
+//! first, then Maglev's table or a hash.
+
+use crate::decision::{Decision, Outcome, Workspace};
+use crate::hash::{hash_of, hash_of_address};
+use crate::run::Arrival;
+use crate::tables::Tables;
+use weir_abi::observation::Hook;
+use weir_abi::service::{
+    AffinityKey, AffinityRow, FrontendKey, FrontendKind, FrontendRow, ServiceBackendKey,
+    backend_flags, flags,
+};
+use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds, Slot};
+use weir_packet::Summary;
+
+/// Step of the slow path for a new connection: where the packet was sent to a service,
+/// [`Decision::after`] gets the address of a backend.
+#[inline(never)]
+pub fn select<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+    let Workspace {
+        decision,
+        arrival,
+        summary,
+        ..
+    } = workspace;
+    Outcome::of(translate(tables, arrival, summary, decision))
+}
+
+#[inline(always)]
+fn translate<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    let key = &summary.key;
+    if !has_services(key.protocol) {
+        return Ok(());
+    }
+    let wanted = FrontendKey::new(key.destination, key.destination_port, key.protocol);
+    let Some(frontend) = tables.frontend(&wanted) else {
+        return Ok(());
+    };
+    decision.service = frontend.service;
+    let scope = Scope::of(arrival.hook);
+    if matches!(scope, Scope::External) && frontend.kind == FrontendKind::ClusterIp as u8 {
+        return Err(Outcome::Drop(DropReason::IsClusterIp));
+    }
+    if frontend.flags & flags::SOURCE_RANGES != 0
+        && !tables.source_range(frontend.service, &key.source)
+    {
+        return Err(Outcome::Drop(DropReason::SourceRangeDenied));
+    }
+    let client = Client {
+        affinity: AffinityKey {
+            client: key.source,
+            service: frontend.service,
+            reserved: 0,
+        },
+        tuple: hash_of(key),
+        now: decision.now,
+    };
+    let Some(backend) = choose(tables, frontend, scope, &client) else {
+        // A node that keeps to its own backends and has none is silent: load balancers find out by
+        // its health check, and others would learn of a node that they should not have asked.
+        let silent =
+            matches!(scope, Scope::External) && frontend.flags & flags::EXTERNAL_LOCAL != 0;
+        decision.rejects = !silent && tables.config(|config| &config.no_backend_drops) == 0;
+        return Err(Outcome::Drop(DropReason::ServiceBackendNotFound));
+    };
+    decision.translated = true;
+    decision.after.destination = backend.address;
+    decision.after.destination_port = backend.port;
+    depend_on(tables, decision);
+    Ok(())
+}
+
+/// The decision depends on the service's address and on the backend's.
+#[inline(always)]
+fn depend_on<T: Tables>(tables: &T, decision: &mut Decision) {
+    let slot = Slot::of_address(&decision.after.destination);
+    let generation = tables.generation(slot);
+    let dependencies = &mut decision.entry.dependencies;
+    let [_, place, service, _] = &mut dependencies.slots;
+    *service = *place;
+    *place = slot;
+    let [_, place, service, _] = &mut dependencies.generations;
+    *service = *place;
+    *place = generation;
+}
+
+/// Whether the backend of a known connection is still one of its service; where the connection has
+/// none, it cannot have lost it.
+#[inline(never)]
+pub fn keeps_backend<T: Tables>(tables: &T, key: &FlowKey, after: &FlowKey) -> bool {
+    let frontend = FrontendKey::new(key.destination, key.destination_port, key.protocol);
+    let Some(row) = tables.frontend(&frontend) else {
+        return false;
+    };
+    let backend = ServiceBackendKey {
+        address: after.destination,
+        service: row.service,
+        port: after.destination_port,
+        reserved: [0; 2],
+    };
+    tables.service_backend(&backend).is_some()
+}
+
+/// Protocols that services have.
+#[inline(always)]
+pub const fn has_services(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP)
+}
+
+/// Which of a frontend's two sets applies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// The client belongs to this node.
+    Internal,
+    /// The network brought it.
+    External,
+}
+
+impl Scope {
+    #[inline(always)]
+    const fn of(hook: Hook) -> Self {
+        match hook {
+            Hook::FromContainer | Hook::FromHost | Hook::ToNetdev => Self::Internal,
+            Hook::FromNetdev => Self::External,
+        }
+    }
+}
+
+/// Who asks, as far as the choice depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub affinity: AffinityKey,
+    /// A hash of what tells this connection from others.
+    pub tuple: u32,
+    pub now: Seconds,
+}
+
+/// Chooses a backend; `None` where the scope has none.
+#[inline(always)]
+pub fn choose<T: Tables>(
+    tables: &T,
+    frontend: &FrontendRow,
+    scope: Scope,
+    client: &Client,
+) -> Option<Backend> {
+    let (run, bit) = match scope {
+        Scope::Internal => (&frontend.internal, backend_flags::INTERNAL),
+        Scope::External => (&frontend.external, backend_flags::EXTERNAL),
+    };
+    if run.count == 0 {
+        return None;
+    }
+    let service = frontend.service;
+    let timeout = frontend.affinity_timeout;
+    if timeout != 0
+        && let Some(backend) = known(tables, client, timeout, bit)
+    {
+        remember(tables, client, &backend);
+        return Some(backend);
+    }
+    let index = if run.maglev == 0 {
+        let seed = tables.config(|config| &config.seed);
+        scale(mix(client.tuple ^ seed), run.count)
+    } else {
+        // Clients that stick take the same backend from every node.
+        let hash = if timeout == 0 {
+            client.tuple
+        } else {
+            hash_of_address(&client.affinity.client)
+        };
+        let size = tables.config(|config| &config.maglev_size);
+        let table = run.maglev.wrapping_sub(1).wrapping_mul(size);
+        u32::from(tables.maglev(table.wrapping_add(scale(mix(hash), size))))
+    };
+    let place = run
+        .first
+        .wrapping_add(if index < run.count { index } else { 0 });
+    let row = tables.backend(place)?;
+    if row.service != service {
+        return None;
+    }
+    let backend = Backend {
+        address: row.address,
+        port: row.port,
+    };
+    if timeout != 0 {
+        remember(tables, client, &backend);
+    }
+    Some(backend)
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+pub struct Backend {
+    pub address: Address,
+    pub port: Port,
+}
+
+/// The backend that the client has had, if it may go on having it.
+#[inline(always)]
+fn known<T: Tables>(tables: &T, client: &Client, timeout: u32, bit: u32) -> Option<Backend> {
+    let row = tables.affinity(&client.affinity)?;
+    if client.now.0.wrapping_sub(row.last_used.0) >= timeout {
+        return None;
+    }
+    let key = ServiceBackendKey {
+        address: row.backend,
+        service: client.affinity.service,
+        port: row.port,
+        reserved: [0; 2],
+    };
+    let state = tables.service_backend(&key)?;
+    (state.flags & bit != 0).then_some(Backend {
+        address: row.backend,
+        port: row.port,
+    })
+}
+
+#[inline(always)]
+fn remember<T: Tables>(tables: &T, client: &Client, backend: &Backend) {
+    let row = AffinityRow {
+        backend: backend.address,
+        port: backend.port,
+        reserved: [0; 2],
+        last_used: client.now,
+    };
+    tables.remember_affinity(&client.affinity, &row);
+}
+
+/// Spreads a hash evenly over `0..count`.
+#[inline(always)]
+const fn scale(hash: u32, count: u32) -> u32 {
+    ((hash as u64).wrapping_mul(count as u64) >> 32) as u32
+}
+
+/// Makes every bit of the result depend on every bit of the hash (the finisher of `MurmurHash3`).
+#[inline(always)]
+const fn mix(hash: u32) -> u32 {
+    let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    let hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^ (hash >> 16)
+}
