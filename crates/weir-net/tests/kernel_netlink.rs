@@ -107,6 +107,22 @@ mod kernel {
             assert!(there.delete_route(&route).unwrap());
             assert!(!there.delete_route(&route).unwrap());
         }
+        for (destination, gateways) in [
+            ("203.0.113.7/32", ["169.254.1.1", "169.254.1.2"]),
+            ("2001:db8::7/128", ["fe80::1", "fe80::2"]),
+        ] {
+            let destination = destination.parse().unwrap();
+            let gateways = gateways.map(|gateway| gateway.parse().unwrap());
+            // Two become one and two again.
+            for count in [2, 1, 2] {
+                let gateways = &gateways[..count];
+                there
+                    .replace_shared_route(destination, gateways, peer.index)
+                    .unwrap();
+            }
+            assert!(there.delete_routes_to(destination).unwrap());
+            assert!(!there.delete_routes_to(destination).unwrap());
+        }
         assert!(here.delete_link_named("weir00000001").unwrap());
         assert!(!here.delete_link_named("weir00000001").unwrap());
         assert!(there.link("eth0").unwrap().is_none());

@@ -12,7 +12,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
         self, RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-        RouteProtocol, RouteType, RouteVia,
+        RouteNextHop, RouteNextHopFlags, RouteProtocol, RouteType, RouteVia,
     },
 };
 
@@ -204,6 +204,55 @@ impl Netlink {
         };
         let request = RouteNetlinkMessage::NewRoute(message_of(route));
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
+    }
+
+    /// Adds a route over several gateways of one link, among which the kernel divides the flows, or puts it in the
+    /// place of the one with its destination.
+    pub fn replace_shared_route(
+        &mut self,
+        destination: IpNet,
+        gateways: &[IpAddr],
+        link: IfIndex,
+    ) -> Result<()> {
+        let [first, others @ ..] = gateways else {
+            return Ok(());
+        };
+        if others.is_empty() {
+            return self.replace_route(&Route::via(destination, *first, link));
+        }
+        let object = format!("{destination} via {} gateways dev {link}", gateways.len());
+        let subject = Subject {
+            action: "replace route",
+            object: &object,
+        };
+        let hop = |gateway: &IpAddr| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = link.get();
+            hop.flags = RouteNextHopFlags::Onlink;
+            hop.attributes = vec![RouteAttribute::Gateway((*gateway).into())];
+            hop
+        };
+        let mut message = message_of(&Route {
+            link: None,
+            scope: RouteScope::Universe,
+            ..Route::device(destination, link)
+        });
+        let hops = gateways.iter().map(hop).collect();
+        message.attributes.push(RouteAttribute::MultiPath(hops));
+        let request = RouteNetlinkMessage::NewRoute(message);
+        self.change(request, NLM_F_CREATE | NLM_F_REPLACE, subject)
+    }
+
+    /// Removes whatever route of the main table leads to a destination; tells whether there was one.
+    pub fn delete_routes_to(&mut self, destination: IpNet) -> Result<bool> {
+        let mut there = false;
+        let family = Family::of(destination.addr());
+        for route in self.routes(family)? {
+            if route.destination == destination {
+                there |= self.delete_route(&route)?;
+            }
+        }
+        Ok(there)
     }
 
     /// Removes a route; tells whether it was there.
