@@ -1,22 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Node-local numbers for label sets (ADR 0005).
 //!
-//! Two pods have one identity exactly when namespace and labels are equal. A number stays with its
+//! Two pods have one identity exactly when namespace, labels and named ports are equal. A number stays with its
 //! set while anything uses it, and is not given to another set soon afterwards: numbers are handed
 //! out in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use weir_abi::Identity;
+use weir_abi::{Identity, Protocol};
 
-use crate::{Labels, Namespace, Pod};
+use crate::{ContainerPort, Labels, Namespace, Pod};
 
-/// What policy can tell pods apart by.
+/// A container port with a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    pub name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// The named ports of a pod, in order; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NamedPorts(Arc<[NamedPort]>);
+
+impl NamedPorts {
+    /// Out of a pod's container ports; those without a name do not count.
+    pub fn of(ports: &[ContainerPort]) -> Self {
+        let named = ports.iter().filter_map(|port| {
+            let name = port.name.clone()?;
+            Some(NamedPort {
+                name,
+                protocol: port.protocol,
+                port: port.port,
+            })
+        });
+        named.collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &NamedPort> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The numbers behind a name.
+    pub fn numbers(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = u16> {
+        let found = move |port: &&NamedPort| port.name == name && port.protocol == protocol;
+        self.0.iter().filter(found).map(|port| port.port)
+    }
+}
+
+impl FromIterator<NamedPort> for NamedPorts {
+    fn from_iter<I: IntoIterator<Item = NamedPort>>(ports: I) -> Self {
+        let sorted: BTreeSet<_> = ports.into_iter().collect();
+        Self(sorted.into_iter().collect())
+    }
+}
+
+/// What policy can tell pods apart by. Named ports are part of it, because a rule that names a port
+/// means another number at each pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelSet {
     pub namespace: Namespace,
     pub labels: Labels,
+    pub ports: NamedPorts,
 }
 
 impl LabelSet {
@@ -25,6 +78,7 @@ impl LabelSet {
         Self {
             namespace: pod.reference.namespace.clone(),
             labels: pod.labels.clone(),
+            ports: NamedPorts::of(&pod.container_ports),
         }
     }
 

@@ -82,7 +82,7 @@ fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
-fn check_key(key: &str) -> Result<(), &'static str> {
+pub(crate) fn check_key(key: &str) -> Result<(), &'static str> {
     let name = match key.split_once('/') {
         None => key,
         Some((prefix, name)) => {
@@ -98,7 +98,7 @@ fn check_key(key: &str) -> Result<(), &'static str> {
     check_value(name)
 }
 
-fn check_value(value: &str) -> Result<(), &'static str> {
+pub(crate) fn check_value(value: &str) -> Result<(), &'static str> {
     if value.len() > 63 {
         return Err("at most 63 bytes are allowed");
     }

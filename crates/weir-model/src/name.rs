@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::labels::{InvalidLabel, check_value};
+
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -118,6 +120,58 @@ name! {
 name! {
     /// Name of a pod: a DNS subdomain.
     PodName, 253, true
+}
+name! {
+    /// Name of a service: a DNS label.
+    ServiceName, 63, false
+}
+name! {
+    /// Name of an endpoint slice: a DNS subdomain.
+    SliceName, 253, true
+}
+
+/// Name of a zone, as the label `topology.kubernetes.io/zone` holds it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Zone(Arc<str>);
+
+impl Zone {
+    /// The label of nodes.
+    pub const LABEL: &str = "topology.kubernetes.io/zone";
+
+    /// Proves a name: a label's value that is not empty.
+    pub fn new(name: &str) -> Result<Self, InvalidLabel> {
+        let problem = |reason| InvalidLabel::Value {
+            key: Self::LABEL.to_owned(),
+            value: name.chars().take(SHOWN).collect(),
+            reason,
+        };
+        if name.is_empty() {
+            return Err(problem("must not be empty"));
+        }
+        check_value(name).map_err(problem)?;
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+name! {
+    /// Name of a network policy: a DNS subdomain.
+    PolicyName, 253, true
 }
 
 #[cfg(test)]

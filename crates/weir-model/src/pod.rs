@@ -50,11 +50,21 @@ impl fmt::Debug for PodRef {
 }
 
 /// A port that a container declares.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerPort {
     pub name: Option<String>,
     pub port: u16,
     pub protocol: Protocol,
+    /// A port of the node that leads to this one.
+    pub host: Option<HostPort>,
+}
+
+/// `hostPort`: a port of the pod's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    pub port: u16,
+    /// `hostIP`; absent: every address of the node, an unspecified one: every one of its family.
+    pub address: Option<IpAddr>,
 }
 
 /// A pod as the cluster knows it; one that has ended is not a pod any more.

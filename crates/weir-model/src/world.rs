@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that sources have told, and how it changes.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{Labels, Namespace, Node, NodeName, Pod, PodRef};
+use crate::{
+    EndpointSlice, Labels, Namespace, NetworkPolicy, Node, NodeName, Pod, PodRef, PolicyRef,
+    Service, ServiceRef, SliceRef, Touched,
+};
 
 /// One thing that a source tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,12 @@ pub enum Change {
     NamespaceGone(Namespace),
     Pod(Arc<Pod>),
     PodGone(PodRef),
+    NetworkPolicy(Arc<NetworkPolicy>),
+    NetworkPolicyGone(PolicyRef),
+    Service(Arc<Service>),
+    ServiceGone(ServiceRef),
+    EndpointSlice(Arc<EndpointSlice>),
+    EndpointSliceGone(SliceRef),
 }
 
 /// The desired world. Cloning is cheap enough for a snapshot: objects are shared.
@@ -25,21 +34,100 @@ pub struct World {
     nodes: BTreeMap<NodeName, Arc<Node>>,
     namespaces: BTreeMap<Namespace, Labels>,
     pods: BTreeMap<PodRef, Arc<Pod>>,
+    policies: BTreeMap<PolicyRef, Arc<NetworkPolicy>>,
+    services: BTreeMap<ServiceRef, Arc<Service>>,
+    slices: BTreeMap<SliceRef, Arc<EndpointSlice>>,
+    /// The slices of each service, by name.
+    slices_of: BTreeMap<ServiceRef, Vec<Arc<EndpointSlice>>>,
 }
 
 impl World {
     /// Takes a change in; tells whether anything differs now. Each difference is a new generation.
     pub fn apply(&mut self, change: Change) -> bool {
+        self.apply_noting(change, &mut Touched::default())
+    }
+
+    /// The same, and notes what the change concerns.
+    pub fn apply_noting(&mut self, change: Change, touched: &mut Touched) -> bool {
         let changed = match change {
-            Change::Node(node) => put(&mut self.nodes, node.name.clone(), node),
-            Change::NodeGone(name) => self.nodes.remove(&name).is_some(),
-            Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
-            Change::NamespaceGone(name) => self.namespaces.remove(&name).is_some(),
-            Change::Pod(pod) => put(&mut self.pods, pod.reference.clone(), pod),
-            Change::PodGone(reference) => self.pods.remove(&reference).is_some(),
+            Change::Node(node) => {
+                let name = node.name.clone();
+                touched
+                    .nodes
+                    .note(name, |name| put(&mut self.nodes, name, node))
+            }
+            Change::NodeGone(name) => touched
+                .nodes
+                .note(name, |name| self.nodes.remove(&name).is_some()),
+            Change::Namespace(name, labels) => touched
+                .namespaces
+                .note(name, |name| put(&mut self.namespaces, name, labels)),
+            Change::NamespaceGone(name) => touched
+                .namespaces
+                .note(name, |name| self.namespaces.remove(&name).is_some()),
+            Change::Pod(pod) => {
+                let name = pod.reference.clone();
+                touched
+                    .pods
+                    .note(name, |name| put(&mut self.pods, name, pod))
+            }
+            Change::PodGone(name) => touched
+                .pods
+                .note(name, |name| self.pods.remove(&name).is_some()),
+            Change::NetworkPolicy(policy) => {
+                let name = policy.reference.clone();
+                touched
+                    .policies
+                    .note(name, |name| put(&mut self.policies, name, policy))
+            }
+            Change::NetworkPolicyGone(name) => touched
+                .policies
+                .note(name, |name| self.policies.remove(&name).is_some()),
+            Change::Service(service) => {
+                let name = service.reference.clone();
+                touched
+                    .services
+                    .note(name, |name| put(&mut self.services, name, service))
+            }
+            Change::ServiceGone(name) => touched
+                .services
+                .note(name, |name| self.services.remove(&name).is_some()),
+            Change::EndpointSlice(slice) => {
+                let differs = self.slices.get(&slice.reference) != Some(&slice);
+                if differs {
+                    self.remove_slice(&slice.reference, touched);
+                    self.add_slice(slice, touched);
+                }
+                differs
+            }
+            Change::EndpointSliceGone(name) => self.remove_slice(&name, touched),
         };
         self.generation += u64::from(changed);
         changed
+    }
+
+    fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {
+        let service = slice.service_ref();
+        let all = self.slices_of.entry(service.clone()).or_default();
+        let place = all.partition_point(|one| one.reference < slice.reference);
+        all.insert(place, Arc::clone(&slice));
+        self.slices.insert(slice.reference.clone(), slice);
+        touched.services.insert(service);
+    }
+
+    fn remove_slice(&mut self, name: &SliceRef, touched: &mut Touched) -> bool {
+        let Some(slice) = self.slices.remove(name) else {
+            return false;
+        };
+        let service = slice.service_ref();
+        if let Some(all) = self.slices_of.get_mut(&service) {
+            all.retain(|one| one.reference != *name);
+            if all.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        touched.services.insert(service);
+        true
     }
 
     /// Counts the changes so far.
@@ -62,6 +150,11 @@ impl World {
         self.namespaces.iter()
     }
 
+    /// The labels of one namespace; none where there is no object of it.
+    pub fn namespace(&self, name: &Namespace) -> Option<&Labels> {
+        self.namespaces.get(name)
+    }
+
     /// All pods by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.values()
@@ -70,6 +163,52 @@ impl World {
     /// One pod.
     pub fn pod(&self, reference: &PodRef) -> Option<&Arc<Pod>> {
         self.pods.get(reference)
+    }
+
+    /// All services by namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// One service.
+    pub fn service(&self, reference: &ServiceRef) -> Option<&Arc<Service>> {
+        self.services.get(reference)
+    }
+
+    /// All endpoint slices by namespace and name.
+    pub fn endpoint_slices(&self) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.slices.values()
+    }
+
+    /// The endpoint slices of a service, by name; they may be there before the service is.
+    pub fn slices_of(&self, service: &ServiceRef) -> &[Arc<EndpointSlice>] {
+        self.slices_of.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// All network policies by namespace and name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
+        self.policies.values()
+    }
+
+    /// One network policy.
+    pub fn policy(&self, reference: &PolicyRef) -> Option<&Arc<NetworkPolicy>> {
+        self.policies.get(reference)
+    }
+}
+
+/// Remembers the names of what differs.
+trait Note<K> {
+    /// Makes a change that tells whether it made a difference.
+    fn note(&mut self, name: K, change: impl FnOnce(K) -> bool) -> bool;
+}
+
+impl<K: Ord + Clone> Note<K> for BTreeSet<K> {
+    fn note(&mut self, name: K, change: impl FnOnce(K) -> bool) -> bool {
+        let differs = change(name.clone());
+        if differs {
+            self.insert(name);
+        }
+        differs
     }
 }
 
@@ -103,5 +242,50 @@ mod tests {
         assert!(world.apply(Change::NamespaceGone(name.clone())));
         assert!(!world.apply(Change::NamespaceGone(name)));
         assert_eq!(world.generation(), 3);
+    }
+
+    fn slice(name: &str, service: &str) -> Arc<EndpointSlice> {
+        Arc::new(EndpointSlice {
+            reference: SliceRef::new("shop", name).unwrap(),
+            service: crate::ServiceName::new(service).unwrap(),
+            family: crate::Family::V4,
+            ports: Box::default(),
+            endpoints: Box::default(),
+        })
+    }
+
+    #[test]
+    fn a_slice_that_moves_concerns_both_services() {
+        let mut world = World::default();
+        let service = |name| ServiceRef::new("shop", name).unwrap();
+        let names = |world: &World, name| {
+            let slices = world.slices_of(&service(name)).iter();
+            slices
+                .map(|slice| slice.reference.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        for name in ["b", "a"] {
+            world.apply(Change::EndpointSlice(slice(name, "web")));
+        }
+        assert_eq!(names(&world, "web"), ["a", "b"]);
+
+        let mut touched = Touched::default();
+        assert!(world.apply_noting(Change::EndpointSlice(slice("a", "api")), &mut touched));
+        assert_eq!(
+            touched.services,
+            BTreeSet::from([service("api"), service("web")])
+        );
+        assert_eq!(
+            (names(&world, "web"), names(&world, "api")),
+            (vec!["b".into()], vec!["a".into()])
+        );
+
+        let mut touched = Touched::default();
+        assert!(!world.apply_noting(Change::EndpointSlice(slice("a", "api")), &mut touched));
+        assert!(touched.is_empty());
+        let gone = Change::EndpointSliceGone(SliceRef::new("shop", "a").unwrap());
+        assert!(world.apply_noting(gone.clone(), &mut touched));
+        assert!(!world.apply(gone));
+        assert!(world.slices_of(&service("api")).is_empty());
     }
 }

@@ -15,6 +15,7 @@ fn set(number: u8) -> LabelSet {
         })
         .unwrap(),
         labels: Labels::new([("app", number.to_string())]).unwrap(),
+        ports: NamedPorts::default(),
     }
 }
 
@@ -71,4 +72,29 @@ fn reserved_identities_have_names() {
     let table = IdentityTable::default();
     assert_eq!(table.display_labels(Identity::HOST), ["reserved:host"]);
     assert!(table.display_labels(Identity(400)).is_empty());
+}
+
+#[test]
+fn equal_labels_with_other_named_ports_are_another_identity() {
+    let port = |name: Option<&str>, port| ContainerPort {
+        name: name.map(str::to_owned),
+        port,
+        protocol: Protocol::TCP,
+        host: None,
+    };
+    let with = |ports: &[ContainerPort]| LabelSet {
+        ports: NamedPorts::of(ports),
+        ..set(1)
+    };
+    let (http, web) = (
+        with(&[port(Some("http"), 80)]),
+        with(&[port(Some("http"), 8080)]),
+    );
+    assert_ne!(http, web);
+    assert_eq!(with(&[port(None, 80)]), set(1));
+    let both = with(&[port(Some("b"), 2), port(Some("a"), 1), port(Some("b"), 2)]);
+    assert_eq!(both, with(&[port(Some("a"), 1), port(Some("b"), 2)]));
+    let numbers: Vec<_> = web.ports.numbers("http", Protocol::TCP).collect();
+    assert_eq!(numbers, [8080]);
+    assert_eq!(web.ports.numbers("http", Protocol::UDP).count(), 0);
 }
