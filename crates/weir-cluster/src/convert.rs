@@ -1,23 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From raw values over Kubernetes' types to the model's proven ones.
 
+mod endpoint_slice;
+mod service;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_abi::Protocol;
-use weir_model::{ContainerPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef};
+use weir_model::{
+    ContainerPort, HostPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef,
+};
 
 use crate::object::Object;
+
+mod policy;
 
 /// What a raw object turned out to be.
 #[derive(Debug)]
 pub(crate) enum Converted {
     Object(Object),
+    /// What is put in the place of an object that is refused, where leaving it out would open
+    /// something.
+    Instead(Object, FieldProblem),
     /// A pod that has ended: its addresses belong to nobody.
     Ended,
     /// A kind that the world does not hold.
@@ -73,6 +83,9 @@ pub(crate) fn convert(raw: Value) -> Result<Converted, FieldProblem> {
         ("v1", "Node") => node(typed(raw)?).map(Converted::Object),
         ("v1", "Namespace") => namespace(&typed(raw)?).map(Converted::Object),
         ("v1", "Pod") => pod(typed(raw)?),
+        ("networking.k8s.io/v1", "NetworkPolicy") => policy::policy(&raw),
+        ("v1", "Service") => service::service(typed(raw)?).map(Converted::Object),
+        ("discovery.k8s.io/v1", "EndpointSlice") => endpoint_slice::endpoint_slice(typed(raw)?),
         ("", _) => Err(wrong("apiVersion", "missing")),
         (_, "") => Err(wrong("kind", "missing")),
         _ => Ok(Converted::Skipped(kind)),
@@ -99,20 +112,58 @@ fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }
 
+fn seconds(time: Option<&Time>) -> i64 {
+    time.map_or(0, |time| time.0.as_second())
+}
+
+/// A wrong text as messages repeat it.
+fn quoted(text: &str) -> String {
+    format!("`{}`", text.chars().take(64).collect::<String>())
+}
+
 fn address(field: &str, text: &str) -> Result<IpAddr, FieldProblem> {
-    let problem = |message: &str| {
-        wrong(
-            field,
-            format!("`{}` {message}", text.chars().take(64).collect::<String>()),
-        )
-    };
-    let ip: IpAddr = text.parse().map_err(|_| problem("is not an IP address"))?;
-    // A mapped address would be taken for the IPv4 one in every map.
-    let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if mapped || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-        return Err(problem("cannot be the address of a pod or node"));
+    unicast(field, text, "a pod or node")
+}
+
+/// An address that packets can be sent to.
+fn unicast(field: &str, text: &str, owner: &str) -> Result<IpAddr, FieldProblem> {
+    let ip = unmapped(field, text)?;
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        let message = format!("{} cannot be the address of {owner}", quoted(text));
+        return Err(wrong(field, message));
     }
     Ok(ip)
+}
+
+fn unmapped(field: &str, text: &str) -> Result<IpAddr, FieldProblem> {
+    let problem = |message| wrong(field, format!("{} {message}", quoted(text)));
+    let ip: IpAddr = text.parse().map_err(|_| problem("is not an IP address"))?;
+    match ip {
+        // It would be taken for the IPv4 one in every map.
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Err(problem("cannot be used: write the IPv4 address"))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => Ok(ip),
+    }
+}
+
+fn port_number(field: &str, number: i32) -> Result<u16, FieldProblem> {
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| wrong(field, format!("{number} is not a port")))
+}
+
+fn protocol(field: &str, text: Option<&str>) -> Result<Protocol, FieldProblem> {
+    match text {
+        None | Some("TCP" | "") => Ok(Protocol::TCP),
+        Some("UDP") => Ok(Protocol::UDP),
+        Some("SCTP") => Ok(Protocol::SCTP),
+        Some(other) => Err(wrong(
+            field,
+            format!("{} is not TCP, UDP or SCTP", quoted(other)),
+        )),
+    }
 }
 
 fn node(node: core::Node) -> Result<Object, FieldProblem> {
@@ -214,22 +265,13 @@ fn pod(pod: core::Pod) -> Result<Converted, FieldProblem> {
     for (list, container) in containers.chain(inits) {
         for port in container.ports.iter().flatten() {
             let field = format!("spec.{list}[{}].ports", container.name);
-            let number = u16::try_from(port.container_port)
-                .ok()
-                .filter(|number| *number > 0)
-                .ok_or_else(|| wrong(&field, format!("{} is not a port", port.container_port)))?;
-            let protocol = match port.protocol.as_deref() {
-                None | Some("TCP" | "") => Protocol::TCP,
-                Some("UDP") => Protocol::UDP,
-                Some("SCTP") => Protocol::SCTP,
-                Some(other) => {
-                    return Err(wrong(&field, format!("`{other}` is not TCP, UDP or SCTP")));
-                }
-            };
+            let number = port_number(&field, port.container_port)?;
+            let protocol = protocol(&field, port.protocol.as_deref())?;
             container_ports.push(ContainerPort {
                 name: port.name.clone(),
                 port: number,
                 protocol,
+                host: host_port(&field, port)?,
             });
         }
     }
@@ -240,11 +282,33 @@ fn pod(pod: core::Pod) -> Result<Converted, FieldProblem> {
         addresses,
         host_network: spec.host_network.unwrap_or_default(),
         container_ports,
-        created: pod
-            .metadata
-            .creation_timestamp
-            .map_or(0, |time| time.0.as_second()),
+        created: seconds(pod.metadata.creation_timestamp.as_ref()),
     }))))
+}
+
+/// An address of loopback is legal: only the node's own sockets come there.
+fn host_port(field: &str, port: &core::ContainerPort) -> Result<Option<HostPort>, FieldProblem> {
+    let Some(number) = port.host_port.filter(|number| *number != 0) else {
+        return Ok(None);
+    };
+    let number = port_number(field, number)?;
+    let address = port
+        .host_ip
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .map(|text| unmapped(field, text))
+        .transpose()?;
+    if address.is_some_and(|address| address.is_multicast()) {
+        let message = format!(
+            "{} cannot be a hostIP",
+            quoted(&port.host_ip.clone().unwrap_or_default())
+        );
+        return Err(wrong(field, message));
+    }
+    Ok(Some(HostPort {
+        port: number,
+        address,
+    }))
 }
 
 #[cfg(test)]

@@ -195,6 +195,13 @@ impl Folder {
                         );
                     }
                 }
+                Ok(Converted::Instead(object, problem)) => {
+                    // What was accepted before is better than what is put in its place.
+                    let key = object.key();
+                    let kept = old.objects.remove(&key).filter(Object::is_accepted);
+                    file.objects.insert(key, kept.unwrap_or(object));
+                    refuse(description, problem.field, problem.message);
+                }
                 Ok(Converted::Ended) => {}
                 Ok(Converted::Skipped(kind)) => *file.skipped.entry(kind).or_default() += 1,
                 Err(problem) => {

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use weir_model::{Change, Labels, Namespace, Node, NodeName, Pod, PodRef};
+use weir_model::{
+    Change, EndpointSlice, Labels, Namespace, NetworkPolicy, Node, NodeName, Pod, PodRef,
+    PolicyRef, Service, ServiceRef, SliceRef,
+};
 
 /// Kind and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +14,9 @@ pub(crate) enum Key {
     Node(NodeName),
     Namespace(Namespace),
     Pod(PodRef),
+    NetworkPolicy(PolicyRef),
+    Service(ServiceRef),
+    EndpointSlice(SliceRef),
 }
 
 impl Key {
@@ -20,6 +26,9 @@ impl Key {
             Self::Node(name) => Change::NodeGone(name.clone()),
             Self::Namespace(name) => Change::NamespaceGone(name.clone()),
             Self::Pod(reference) => Change::PodGone(reference.clone()),
+            Self::Service(reference) => Change::ServiceGone(reference.clone()),
+            Self::EndpointSlice(reference) => Change::EndpointSliceGone(reference.clone()),
+            Self::NetworkPolicy(reference) => Change::NetworkPolicyGone(reference.clone()),
         }
     }
 
@@ -29,6 +38,9 @@ impl Key {
             Self::Node(name) => format!("Node {name}"),
             Self::Namespace(name) => format!("Namespace {name}"),
             Self::Pod(reference) => format!("Pod {reference}"),
+            Self::Service(reference) => format!("Service {reference}"),
+            Self::EndpointSlice(reference) => format!("EndpointSlice {reference}"),
+            Self::NetworkPolicy(reference) => format!("NetworkPolicy {reference}"),
         }
     }
 }
@@ -39,6 +51,9 @@ pub(crate) enum Object {
     Node(Arc<Node>),
     Namespace(Namespace, Labels),
     Pod(Arc<Pod>),
+    NetworkPolicy(Arc<NetworkPolicy>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
 }
 
 impl Object {
@@ -47,7 +62,15 @@ impl Object {
             Self::Node(node) => Key::Node(node.name.clone()),
             Self::Namespace(name, _) => Key::Namespace(name.clone()),
             Self::Pod(pod) => Key::Pod(pod.reference.clone()),
+            Self::Service(service) => Key::Service(service.reference.clone()),
+            Self::EndpointSlice(slice) => Key::EndpointSlice(slice.reference.clone()),
+            Self::NetworkPolicy(policy) => Key::NetworkPolicy(policy.reference.clone()),
         }
+    }
+
+    /// Whether it is the object itself, not what was put in its place.
+    pub(crate) fn is_accepted(&self) -> bool {
+        !matches!(self, Self::NetworkPolicy(policy) if policy.refused.is_some())
     }
 
     pub(crate) fn change(&self) -> Change {
@@ -55,6 +78,9 @@ impl Object {
             Self::Node(node) => Change::Node(Arc::clone(node)),
             Self::Namespace(name, labels) => Change::Namespace(name.clone(), labels.clone()),
             Self::Pod(pod) => Change::Pod(Arc::clone(pod)),
+            Self::Service(service) => Change::Service(Arc::clone(service)),
+            Self::EndpointSlice(slice) => Change::EndpointSlice(Arc::clone(slice)),
+            Self::NetworkPolicy(policy) => Change::NetworkPolicy(Arc::clone(policy)),
         }
     }
 }

@@ -38,9 +38,26 @@ fn a_pod_is_taken_in() {
 }
 
 #[test]
+fn host_ports_are_taken_in() {
+    let raw = pod_with(|raw| {
+        let ports = &mut raw["spec"]["containers"][0]["ports"];
+        ports[0]["hostPort"] = json!(8080);
+        ports[1]["hostPort"] = json!(53);
+        ports[1]["hostIP"] = json!("127.0.0.1");
+    });
+    let Converted::Object(Object::Pod(pod)) = convert(raw).unwrap() else {
+        panic!()
+    };
+    let host = |index: usize| pod.container_ports[index].host;
+    let at = |port, address| Some(HostPort { port, address });
+    assert_eq!(host(0), at(8080, None));
+    assert_eq!(host(1), at(53, Some("127.0.0.1".parse().unwrap())));
+}
+
+#[test]
 fn the_field_that_is_wrong_is_named() {
     type Edit = fn(&mut Value);
-    let cases: [(Edit, &str, &str); 11] = [
+    let cases: [(Edit, &str, &str); 13] = [
         (
             |raw| raw["metadata"]["name"] = json!("x".repeat(254)),
             "metadata.name",
@@ -74,7 +91,7 @@ fn the_field_that_is_wrong_is_named() {
         (
             |raw| raw["status"]["podIP"] = json!("::ffff:10.0.0.1"),
             "status.podIP",
-            "cannot be",
+            "write the IPv4 address",
         ),
         (
             |raw| raw["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(70000),
@@ -85,6 +102,19 @@ fn the_field_that_is_wrong_is_named() {
             |raw| raw["spec"]["containers"][0]["ports"][0]["containerPort"] = json!("http"),
             "spec.containers[0].ports[0].containerPort",
             "invalid type",
+        ),
+        (
+            |raw| raw["spec"]["containers"][0]["ports"][0]["hostPort"] = json!(-1),
+            "spec.containers[c].ports",
+            "-1 is not a port",
+        ),
+        (
+            |raw| {
+                raw["spec"]["containers"][0]["ports"][0]["hostPort"] = json!(8080);
+                raw["spec"]["containers"][0]["ports"][0]["hostIP"] = json!("here");
+            },
+            "spec.containers[c].ports",
+            "`here` is not an IP",
         ),
         (
             |raw| raw["spec"]["containers"] = json!(7),
@@ -125,6 +155,6 @@ fn nodes_are_proven() {
 
 #[test]
 fn other_kinds_are_skipped_by_name() {
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
-    assert!(matches!(convert(service), Ok(Converted::Skipped(kind)) if kind == "Service"));
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    assert!(matches!(convert(map), Ok(Converted::Skipped(kind)) if kind == "ConfigMap"));
 }

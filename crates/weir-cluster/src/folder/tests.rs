@@ -17,7 +17,13 @@ fn told(batch: &Batch) -> Vec<String> {
         Change::Node(_)
         | Change::NodeGone(_)
         | Change::Namespace(..)
-        | Change::NamespaceGone(_) => format!("{change:?}"),
+        | Change::NamespaceGone(_)
+        | Change::NetworkPolicy(_)
+        | Change::NetworkPolicyGone(_)
+        | Change::Service(_)
+        | Change::ServiceGone(_)
+        | Change::EndpointSlice(_)
+        | Change::EndpointSliceGone(_) => format!("{change:?}"),
     };
     batch.changes.iter().map(show).collect()
 }
