@@ -161,6 +161,7 @@ pub(crate) fn router(api: Api) -> Router {
                 .delete(endpoints::delete),
         )
         .route(path::EVENTS, get(stream::events))
+        .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))
         .route(path::IPCACHE, get(kernel::ipcache))
         .route(path::KERNEL_ENDPOINTS, get(kernel::endpoints))

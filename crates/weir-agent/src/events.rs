@@ -2,7 +2,7 @@
 //! From the ring buffer to everybody who listens.
 //!
 //! The ring is always emptied, so that a listener who comes later sees what happens then and not what
-//! happened long ago. Records are decoded only while somebody listens.
+//! happened long ago; the last records are remembered. They are decoded only while somebody listens.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use weir_abi::event::kind;
 use weir_api::event::{AgentEvent, Event, LostEvent};
 use weir_api::status::EventStatus;
 use weir_datapath::{EventSource, Maps};
-use weir_observe::{Decoded, Decoder, Signal};
+use weir_observe::{Decoded, Decoder, Signal, verdicts};
 
 use crate::names::SnapshotNames;
+use crate::observed::{Observed, Seen};
 use crate::shared::Shared;
 
 /// Lines that wait for a slow listener; what is older is lost to it, and counted.
@@ -27,11 +28,21 @@ const BACKLOG: usize = 4096;
 /// Records that are taken from the ring before anything else is looked at.
 const BURST: usize = 1024;
 
+/// One event, written once for everybody who listens.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Number of the record behind it; 0: there is none.
+    pub(crate) sequence: u64,
+    pub(crate) text: String,
+}
+
 /// Hands lines to listeners.
 #[derive(Debug)]
 pub(crate) struct EventHub {
     node: String,
-    lines: broadcast::Sender<Arc<str>>,
+    lines: broadcast::Sender<Arc<Line>>,
+    /// What happened lately.
+    pub(crate) observed: Observed,
     received: AtomicU64,
     lost: AtomicU64,
     dropped: AtomicU64,
@@ -43,13 +54,14 @@ impl EventHub {
         Self {
             node,
             lines,
+            observed: Observed::default(),
             received: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<str>> {
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<Line>> {
         self.lines.subscribe()
     }
 
@@ -59,10 +71,15 @@ impl EventHub {
 
     /// Tells everybody; nobody may be there.
     pub(crate) fn send(&self, event: &Event) {
+        self.send_as(0, event);
+    }
+
+    fn send_as(&self, sequence: u64, event: &Event) {
         if self.has_listeners()
-            && let Ok(line) = serde_json::to_string(event)
+            && let Ok(text) = serde_json::to_string(event)
         {
-            let _ = self.lines.send((line + "\n").into());
+            let text = text + "\n";
+            let _ = self.lines.send(Arc::new(Line { sequence, text }));
         }
     }
 
@@ -117,6 +134,7 @@ pub(crate) fn read_ring(
     let mut lost_before = maps.counter(Counter::EventsLost)?;
     shared.events.lost.store(lost_before, Ordering::Relaxed);
     let mut looked = Instant::now();
+    let mut sequence = 0;
     shared.report("events", true, "reading the ring buffer");
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
@@ -128,14 +146,18 @@ pub(crate) fn read_ring(
             1000
         };
         let _ = poll(&mut fds, PollTimeout::from(wait));
-        let names = shared
-            .events
-            .has_listeners()
-            .then(|| SnapshotNames::new(shared));
+        let names = SnapshotNames::new(shared);
         loop {
+            let listened = shared.events.has_listeners();
+            let mut seen = Vec::new();
             let taken = source.drain(BURST, |record| {
-                take(record, names.as_ref(), &mut decoder, shared, collect);
+                sequence += 1;
+                seen.extend(Seen::new(sequence, record, &names));
+                if listened || record.first() == Some(&kind::SIGNAL) {
+                    take(sequence, record, &names, &mut decoder, shared, collect);
+                }
             });
+            shared.events.observed.remember(seen);
             shared
                 .events
                 .received
@@ -168,25 +190,20 @@ pub(crate) fn read_ring(
 }
 
 fn take(
+    sequence: u64,
     record: &[u8],
-    names: Option<&SnapshotNames>,
+    names: &SnapshotNames,
     decoder: &mut Decoder,
     shared: &Shared,
     collect: &Sender<crate::collect::Wake>,
 ) {
-    let is_signal = record.first() == Some(&kind::SIGNAL);
-    if names.is_none() && !is_signal {
-        return;
-    }
-    let fallback;
-    let names = if let Some(names) = names {
-        names
-    } else {
-        fallback = SnapshotNames::new(shared);
-        &fallback
-    };
     match decoder.decode(record, names) {
-        Some(Decoded::Event(event)) => shared.events.send(&event),
+        Some(Decoded::Event(event)) => {
+            for verdict in verdicts(record, &event) {
+                shared.events.send_as(sequence, &verdict);
+            }
+            shared.events.send_as(sequence, &event);
+        }
         Some(Decoded::Signal(Signal::CollectGarbage)) => {
             shared.counts.signals.fetch_add(1, Ordering::Relaxed);
             let _ = collect.send(crate::collect::Wake::Asked);

@@ -18,6 +18,7 @@ mod error;
 mod events;
 pub mod ipam;
 mod names;
+mod observed;
 mod run;
 mod shared;
 mod store;

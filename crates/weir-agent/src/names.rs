@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_abi::{Address, EndpointId, Identity, IfIndex};
+use weir_abi::{Address, EndpointId, Identity, IfIndex, PolicyCookie, ServiceId};
+use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
 use weir_observe::{BootClock, Names};
 
@@ -34,6 +35,23 @@ impl SnapshotNames {
             snapshot,
             clock,
         }
+    }
+
+    /// Who has an address.
+    pub(crate) fn owner(&self, address: Address) -> Option<Owner> {
+        self.snapshot.compiled.owners.get(&address).cloned()
+    }
+
+    /// A service's name, not copied.
+    pub(crate) fn shared_service(&self, service: ServiceId) -> Option<Arc<str>> {
+        let _ = service;
+        None
+    }
+
+    /// The rules behind a cookie, not copied.
+    pub(crate) fn shared_rules(&self, cookie: PolicyCookie) -> Option<Arc<[PolicyRule]>> {
+        let _ = cookie;
+        None
     }
 
     /// Whoever has an address, `world` where nobody of the cluster has it.

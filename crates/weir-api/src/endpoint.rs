@@ -144,6 +144,18 @@ pub struct PolicyStatus {
     /// Whether policies select the endpoint in this direction.
     pub ingress_enforced: bool,
     pub egress_enforced: bool,
+    /// Number of the rows that the endpoint shares with others of its labels; 0: none.
+    #[serde(default)]
+    pub set: u32,
+    /// Policies that isolate it for what comes in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress_policies: Vec<crate::policy::PolicyRule>,
+    /// Policies that isolate it for what goes out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_policies: Vec<crate::policy::PolicyRule>,
+    /// Its rows in the kernel with their counters; only where one endpoint is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub realized: Vec<crate::policy::PolicyRow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::PolicyRule;
+
 /// An event with names filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -57,6 +59,28 @@ pub struct PacketEvent {
     pub reply: bool,
     /// `ingress` or `egress`, seen from the pod; empty: not known.
     pub direction: String,
+    /// The service that the packet was sent to: `namespace/name:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// `10.8.3.41:8080`: the destination after translation, where it was translated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated_destination: Option<String>,
+    /// Who has that address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated_destination_name: Option<String>,
+    /// The rules that allowed the packet to leave its source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_allowed_by: Vec<PolicyRule>,
+    /// The rules that allowed the packet to enter its destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress_allowed_by: Vec<PolicyRule>,
+    /// The rules that denied the packet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_by: Vec<PolicyRule>,
+    /// The policies that isolate the pod which did not let the packet out or in; none of them
+    /// allows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolated_by: Vec<PolicyRule>,
     /// The source before translation, where it was translated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_source: Option<String>,
@@ -78,6 +102,9 @@ pub struct Peer {
     pub endpoint: u16,
     /// `namespace/pod`, `node/NAME`, `world` …
     pub name: String,
+    /// `k8s:…`, `reserved:…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// Something the agent did.
@@ -86,7 +113,7 @@ pub struct AgentEvent {
     pub time: String,
     pub node: String,
     /// `agent-started`, `endpoint-created`, `endpoint-deleted`, `endpoint-regenerated`,
-    /// `ipcache-updated`, `row-repaired`, `config-changed` …
+    /// `ipcache-updated`, `services-updated`, `policy-updated`, `row-repaired`, `config-changed` …
     pub subtype: String,
     pub message: String,
 }

@@ -21,6 +21,12 @@ pub struct Flow {
     pub source_name: String,
     pub destination_name: String,
     pub source_identity: u32,
+    /// `namespace/name:port` of the service that the flow goes through.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service: String,
+    /// The rules that allowed the flow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_by: Vec<crate::policy::PolicyRule>,
     /// The tuple after translation, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translated: Option<Translated>,

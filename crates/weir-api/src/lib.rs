@@ -11,8 +11,11 @@ pub mod client;
 pub mod endpoint;
 pub mod event;
 pub mod kernel;
+pub mod lb;
 pub mod path;
+pub mod policy;
 pub mod problem;
+pub mod service;
 pub mod status;
 
 pub use client::{Client, ClientError};

@@ -18,6 +18,31 @@ pub const ENDPOINTS: &str = "/v1/endpoints";
 pub const ENDPOINT: &str = "/v1/endpoints/{reference}";
 /// `GET`: newline-delimited [`crate::event::Event`]s from now on.
 pub const EVENTS: &str = "/v1/events";
+/// `GET`: newline-delimited [`crate::event::Event`]s that are remembered, oldest first; with
+/// `?follow=true` it goes on with those from now on.
+pub const OBSERVED: &str = "/v1/flows";
+/// `GET`: newline-delimited [`crate::service::Service`]s, one for each frontend, by number.
+pub const SERVICES: &str = "/v1/services";
+/// `POST`: compares all rows with the kernel: [`crate::service::ServicesCompared`].
+pub const SERVICES_COMPARE: &str = "/v1/services/compare";
+/// `GET`: [`crate::policy::Policies`].
+pub const POLICIES: &str = "/v1/policies";
+/// `GET`: `Vec<`[`crate::policy::Selector`]`>`.
+pub const POLICY_SELECTORS: &str = "/v1/policies/selectors";
+/// `GET`: `Vec<`[`crate::policy::EndpointPolicy`]`>` of all endpoints; `…/{reference}`: of one.
+pub const KERNEL_POLICY: &str = "/v1/kernel/policy";
+/// `GET`: newline-delimited [`crate::lb::LbFrontend`]s.
+pub const LB_FRONTENDS: &str = "/v1/kernel/lb/frontends";
+/// `GET`: newline-delimited [`crate::lb::LbBackend`]s.
+pub const LB_BACKENDS: &str = "/v1/kernel/lb/backends";
+/// `GET`: newline-delimited [`crate::lb::LbSourceRange`]s.
+pub const LB_SOURCE_RANGES: &str = "/v1/kernel/lb/source-ranges";
+/// `GET`: newline-delimited [`crate::lb::LbMaglev`]s; with `?entries=true` also every entry.
+pub const LB_MAGLEV: &str = "/v1/kernel/lb/maglev";
+/// `GET`: newline-delimited [`crate::lb::LbAffinity`]s.
+pub const LB_AFFINITY: &str = "/v1/kernel/lb/affinity";
+/// `GET`: newline-delimited [`crate::lb::LbSocket`]s.
+pub const LB_SOCKETS: &str = "/v1/kernel/lb/sockets";
 /// `GET`: newline-delimited [`crate::kernel::Flow`]s, one for each entry of the flow table.
 pub const FLOWS: &str = "/v1/kernel/flows";
 /// `GET`: `Vec<`[`crate::kernel::IpcacheEntry`]`>`.

@@ -27,6 +27,9 @@ pub struct Status {
     pub events: EventStatus,
     pub maps: Vec<crate::kernel::MapState>,
     pub nodes: Vec<crate::kernel::NodeEntry>,
+    /// What services are translated by.
+    #[serde(default)]
+    pub services: ServiceStatus,
     /// Rows that were found changed or missing and were repaired since the agent started.
     pub repairs: u64,
 }
@@ -35,7 +38,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
     /// `source`, `world` (what in it cannot be realized), `devices`, `datapath`, `maps`, `links`,
-    /// `routes`, `events`, `endpoints`, `ipam`.
+    /// `routes`, `sockets`, `services`, `policy`, `events`, `endpoints`, `ipam`.
     pub name: String,
     pub healthy: bool,
     pub message: String,
@@ -62,6 +65,26 @@ pub struct IpamPool {
 pub struct EndpointCounts {
     pub total: u64,
     pub ready: u64,
+}
+
+/// How services are balanced, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Sockets of pods are translated, not only those of the node.
+    pub socket_lb: bool,
+    /// `random` or `maglev`.
+    pub algorithm: String,
+    /// `snat` or `dsr`.
+    pub mode: String,
+    /// `reject` or `drop`.
+    pub no_backend: String,
+    pub node_port_range: String,
+    pub services: u64,
+    pub frontends: u64,
+    pub backends: u64,
+    /// Services that have no usable backend.
+    pub without_backend: u64,
 }
 
 /// A recurring job.

@@ -6,13 +6,18 @@
 //! [`DecodeProblem`].
 
 use crate::hex;
-use crate::hint::hint;
+use crate::hint::{Evidence, hint};
 use crate::names::{Names, best};
 use crate::packet::{Inner, Packet, tcp_flags};
-use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, signal};
+use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, policy_flags, signal};
 use weir_abi::observation::Hook;
-use weir_abi::{Address, DropReason, EndpointId, ObservationPoint, Port, Protocol, TraceReason};
+use weir_abi::policy::PolicyDirection;
+use weir_abi::{
+    Address, DropReason, EndpointId, Identity, ObservationPoint, PolicyCookie, Port, Protocol,
+    TraceReason,
+};
 use weir_api::event::{Event, PacketEvent, Peer};
+use weir_api::policy::PolicyRule;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// What a record says.
@@ -144,6 +149,16 @@ impl Head {
     }
 }
 
+/// The numbers of a record about a packet, as they are.
+pub fn record(bytes: &[u8]) -> Result<EventRecord, DecodeProblem> {
+    let head = Head::read(bytes)?;
+    if matches!(head.kind, kind::DROP | kind::TRACE | kind::POLICY_VERDICT) {
+        read(bytes)
+    } else {
+        Err(DecodeProblem::Kind { kind: head.kind })
+    }
+}
+
 fn read(bytes: &[u8]) -> Result<EventRecord, DecodeProblem> {
     if bytes.len() < core::mem::offset_of!(EventRecord, capture) {
         return Err(DecodeProblem::Short {
@@ -207,9 +222,22 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
         }),
         original_source: (record.original_source != Address::UNSPECIFIED)
             .then(|| record.original_source.to_string()),
+        service: names.service(record.service),
+        translated_destination: (record.translated_destination != Address::UNSPECIFIED).then(
+            || {
+                socket(
+                    record.translated_destination,
+                    record.translated_destination_port,
+                )
+            },
+        ),
+        translated_destination_name: names.peer(record.translated_destination),
+        egress_allowed_by: rules(record.egress_cookie, names),
+        ingress_allowed_by: rules(record.ingress_cookie, names),
         capture: hex::encode(captured),
         ..PacketEvent::default()
     };
+    judge(&mut event, record, names);
     match record.kind {
         kind::TRACE => {
             event.observation_point =
@@ -226,6 +254,96 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
     event
 }
 
+/// Who did not let the packet out or in. A rule that denies has its cookie where one that allows would have it.
+fn judge(event: &mut PacketEvent, record: &EventRecord, names: &impl Names) {
+    let sides = [
+        (
+            policy_flags::EGRESS_DENIED,
+            PolicyDirection::Egress,
+            record.source_endpoint,
+            &mut event.egress_allowed_by,
+        ),
+        (
+            policy_flags::INGRESS_DENIED,
+            PolicyDirection::Ingress,
+            record.destination_endpoint,
+            &mut event.ingress_allowed_by,
+        ),
+    ];
+    for (flag, direction, endpoint, allowed_by) in sides {
+        if record.policy & flag != 0 {
+            event.denied_by = std::mem::take(allowed_by);
+            if event.denied_by.is_empty() {
+                event.isolated_by = names.isolating(endpoint, direction);
+            }
+            direction.name().clone_into(&mut event.direction);
+        }
+    }
+}
+
+fn rules(cookie: PolicyCookie, names: &impl Names) -> Vec<PolicyRule> {
+    if cookie == PolicyCookie::NONE {
+        return Vec::new();
+    }
+    names.rules(cookie)
+}
+
+fn socket(address: Address, port: Port) -> String {
+    std::net::SocketAddr::new(address.to_ip(), port.get()).to_string()
+}
+
+/// What policy decided on the packet of a record, as events of their own: one for each side that was asked. The
+/// programs send one record for everything that they know about a packet.
+pub fn verdicts(bytes: &[u8], event: &Event) -> Vec<Event> {
+    let (Event::Drop(packet) | Event::Trace(packet)) = event else {
+        return Vec::new();
+    };
+    let Some(policy) = read(bytes).ok().map(|record| record.policy) else {
+        return Vec::new();
+    };
+    let sides = [
+        (
+            policy_flags::EGRESS_ASKED,
+            policy_flags::EGRESS_DENIED,
+            PolicyDirection::Egress,
+        ),
+        (
+            policy_flags::INGRESS_ASKED,
+            policy_flags::INGRESS_DENIED,
+            PolicyDirection::Ingress,
+        ),
+    ];
+    sides
+        .into_iter()
+        .filter(|(asked, ..)| policy & asked != 0)
+        .map(|(_, denied, direction)| {
+            Event::PolicyVerdict(verdict(packet, policy & denied != 0, direction))
+        })
+        .collect()
+}
+
+fn verdict(packet: &PacketEvent, denied: bool, direction: PolicyDirection) -> PacketEvent {
+    let mut verdict = PacketEvent {
+        observation_point: None,
+        direction: direction.name().to_owned(),
+        ..packet.clone()
+    };
+    if !denied {
+        verdict.reason_code = None;
+        verdict.reason = None;
+        verdict.reason_enum = None;
+        verdict.hint = None;
+        verdict.extended = 0;
+        verdict.denied_by.clear();
+        verdict.isolated_by.clear();
+    }
+    match direction {
+        PolicyDirection::Egress => verdict.ingress_allowed_by.clear(),
+        PolicyDirection::Ingress => verdict.egress_allowed_by.clear(),
+    }
+    verdict
+}
+
 /// Reason, enum name and hint of a drop.
 fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names: &impl Names) {
     event.reason_code = Some(record.subtype);
@@ -233,7 +351,11 @@ fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names
         event.reason = Some(reason.info().prose.to_owned());
         event.reason_enum = Some(reason.info().enum_name.to_owned());
         let endpoint = names.endpoint(record.source_endpoint);
-        event.hint = Some(hint(reason, event, packet, endpoint.as_deref()));
+        let evidence = Evidence {
+            sender: endpoint.as_deref(),
+            no_backend: names.no_backend(record.service),
+        };
+        event.hint = Some(hint(reason, event, packet, &evidence));
     } else {
         // A newer program: the drop is real although its reason has no name here.
         event.reason = Some(format!("reason {}", record.subtype));
@@ -290,27 +412,28 @@ fn peers(record: &EventRecord, packet: &Packet, names: &impl Names) -> (Peer, Pe
         key.filter(|key| matches!(key.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP))
             .map(|_| port.get())
     };
-    let peer = |address: Option<Address>, port, endpoint, identity| Peer {
+    let peer = |address: Option<Address>, port, endpoint, identity: Identity| Peer {
         address: address
             .map(|address| address.to_string())
             .unwrap_or_default(),
         port,
-        identity,
+        identity: identity.0,
         endpoint,
         name: String::new(),
+        labels: names.labels(identity),
     };
     let (source, destination) = (addresses.map(|pair| pair.0), addresses.map(|pair| pair.1));
     let mut from = peer(
         source,
         key.and_then(|key| port(key.source_port)),
         record.source_endpoint.get(),
-        record.source_identity.0,
+        record.source_identity,
     );
     let mut to = peer(
         destination,
         key.and_then(|key| port(key.destination_port)),
         record.destination_endpoint.get(),
-        record.destination_identity.0,
+        record.destination_identity,
     );
     from.name = best(
         names,

@@ -80,6 +80,7 @@ mod tests {
                 endpoint: 7,
                 name: "shop/cli".to_owned(),
                 identity: 20990,
+                labels: vec!["k8s:app=cli".to_owned()],
             },
             destination: Peer {
                 address: "fd00:8::41".to_owned(),
@@ -87,6 +88,7 @@ mod tests {
                 endpoint: 0,
                 name: "shop/web".to_owned(),
                 identity: 20817,
+                labels: Vec::new(),
             },
             ..PacketEvent::default()
         })

@@ -8,15 +8,25 @@ use crate::packet::{Network, Packet, Transport};
 use std::fmt::Write as _;
 use weir_abi::DropReason;
 use weir_api::event::{PacketEvent, Peer};
+use weir_api::policy::PolicyRule;
 
-/// The hint for a drop. `sender`: the pod behind the link that the packet came from, if known.
+/// What is known beside the event.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence<'a> {
+    /// The pod behind the link that the packet came from.
+    pub sender: Option<&'a str>,
+    /// Why the service has no backend.
+    pub no_backend: Option<String>,
+}
+
+/// The hint for a drop.
 pub fn hint(
     reason: DropReason,
     event: &PacketEvent,
     packet: &Packet,
-    sender: Option<&str>,
+    evidence: &Evidence<'_>,
 ) -> String {
-    specific(reason, event, packet, sender).unwrap_or_else(|| reason.info().hint.to_owned())
+    specific(reason, event, packet, evidence).unwrap_or_else(|| reason.info().hint.to_owned())
 }
 
 /// `None` where the evidence adds nothing to the reason's own sentence.
@@ -25,8 +35,9 @@ fn specific(
     reason: DropReason,
     event: &PacketEvent,
     packet: &Packet,
-    sender: Option<&str>,
+    evidence: &Evidence<'_>,
 ) -> Option<String> {
+    let sender = evidence.sender;
     let source = address(&event.source);
     let destination = address(&event.destination);
     Some(match reason {
@@ -35,12 +46,12 @@ fn specific(
             sender?, source?
         ),
         DropReason::PolicyDenied | DropReason::PolicyDeny => {
-            let what = if reason == DropReason::PolicyDeny {
-                "an explicit deny rule matched"
-            } else {
-                "no policy rule allows this"
-            };
-            format!("{what}: run `{}`", policy_trace(event)?)
+            let what = denial(reason, event);
+            match policy_trace(event) {
+                Some(command) => format!("{what}: run `{command}`"),
+                None if event.isolated_by.is_empty() && event.denied_by.is_empty() => return None,
+                None => what,
+            }
         }
         DropReason::StaleOrUnroutable => {
             let destination = destination?;
@@ -118,10 +129,17 @@ fn specific(
             named(&event.destination)?,
             (event.destination.endpoint != 0).then_some(event.destination.endpoint)?
         ),
-        DropReason::ServiceBackendNotFound => format!(
-            "the service {} has no usable backend: check its selector, the readiness of its pods and the names of its ports",
-            endpoint(&event.destination)?
-        ),
+        DropReason::ServiceBackendNotFound => {
+            let at = endpoint(&event.destination)?;
+            let service = match &event.service {
+                Some(name) => format!("{name} at {at}"),
+                None => at,
+            };
+            let why = evidence.no_backend.as_deref().unwrap_or(
+                "check its selector, the readiness of its pods and the names of its ports",
+            );
+            format!("the service {service} has no usable backend: {why}")
+        }
         DropReason::IsClusterIp => format!(
             "{} reached the cluster IP {} from outside the cluster: use a NodePort, a load balancer or an external IP",
             source?,
@@ -245,6 +263,31 @@ fn insertion(number: i32) -> Option<&'static str> {
     }
 }
 
+/// Which policies are to be looked at.
+fn denial(reason: DropReason, event: &PacketEvent) -> String {
+    let names = |rules: &[PolicyRule]| {
+        let names: Vec<_> = rules.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    };
+    let (pod, what) = match event.direction.as_str() {
+        "egress" => (&event.source.name, "leave"),
+        _ => (&event.destination.name, "enter"),
+    };
+    if !event.denied_by.is_empty() {
+        return format!("denied by {}", names(&event.denied_by));
+    }
+    if reason == DropReason::PolicyDeny {
+        return "an explicit deny rule matched".to_owned();
+    }
+    if event.isolated_by.is_empty() || pod.is_empty() {
+        return "no policy rule allows this".to_owned();
+    }
+    format!(
+        "no policy rule allows this to {what} {pod}, which is isolated by {}",
+        names(&event.isolated_by)
+    )
+}
+
 fn policy_trace(event: &PacketEvent) -> Option<String> {
     let pod = |peer: &Peer| {
         let (namespace, pod) = peer.name.split_once('/')?;
@@ -324,7 +367,11 @@ mod tests {
             extended,
             ..event()
         };
-        let hint = hint(reason, &event, &Packet::default(), Some("shop/cli"));
+        let evidence = Evidence {
+            sender: Some("shop/cli"),
+            no_backend: Some("its selector app=web matches no pod".to_owned()),
+        };
+        let hint = hint(reason, &event, &Packet::default(), &evidence);
         assert!(hint.contains(expected), "{hint}");
     }
 
@@ -349,12 +396,18 @@ mod tests {
         check(DropReason::CtInsertionFailed, -16, "passes by itself");
         check(DropReason::EndpointNotReady, 0, "`weir endpoint log 12`");
         check(DropReason::FragmentationNeeded, 0, "1514 bytes");
+        check(
+            DropReason::ServiceBackendNotFound,
+            0,
+            "the service 10.8.3.41:8080 has no usable backend: its selector app=web matches no pod",
+        );
     }
 
     #[test]
     fn every_reason_has_a_hint_without_any_evidence() {
         for &reason in DropReason::ALL {
-            let hint = hint(reason, &PacketEvent::default(), &Packet::default(), None);
+            let (event, evidence) = (PacketEvent::default(), Evidence::default());
+            let hint = hint(reason, &event, &Packet::default(), &evidence);
             assert!(!hint.is_empty(), "{reason:?}");
         }
     }

@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod decode;
 pub mod filter;
+pub mod flow;
 pub mod hex;
 pub mod hint;
 pub mod line;
@@ -21,6 +22,6 @@ pub mod names;
 pub mod packet;
 
 pub use clock::BootClock;
-pub use decode::{DecodeProblem, Decoded, Decoder, Problems, Signal, decode};
+pub use decode::{DecodeProblem, Decoded, Decoder, Problems, Signal, decode, verdicts};
 pub use filter::Filter;
 pub use names::Names;

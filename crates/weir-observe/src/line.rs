@@ -83,7 +83,23 @@ fn drop(packet: &PacketEvent, style: Style) -> String {
         identities(packet, style),
         tuple(packet, style)
     );
+    line += &service(packet);
     line
+}
+
+/// ` service shop/web:http to 10.8.3.41:8080 (shop/web-1)`
+fn service(packet: &PacketEvent) -> String {
+    let mut text = String::new();
+    if let Some(name) = &packet.service {
+        let _ = write!(text, " service {name}");
+    }
+    if let Some(destination) = &packet.translated_destination {
+        let _ = write!(text, " to {destination}");
+        if let Some(name) = &packet.translated_destination_name {
+            let _ = write!(text, " ({name})");
+        }
+    }
+    text
 }
 
 /// `, -16 (EBUSY)`: the signed number as people search for it, and its name.
@@ -135,6 +151,7 @@ fn trace(packet: &PacketEvent, style: Style) -> String {
         let _ = write!(line, " orig-ip {original}");
     }
     let _ = write!(line, ": {}", tuple(packet, style));
+    line += &service(packet);
     line
 }
 
@@ -159,6 +176,17 @@ fn verdict(packet: &PacketEvent, style: Style) -> String {
     );
     if let (Some(reason), Some(name)) = (&packet.reason, &packet.reason_enum) {
         let _ = write!(line, " ({reason}/{name})");
+    }
+    for (what, rules) in [
+        ("allowed by", &packet.egress_allowed_by),
+        ("allowed by", &packet.ingress_allowed_by),
+        ("denied by", &packet.denied_by),
+        ("isolated by", &packet.isolated_by),
+    ] {
+        if !rules.is_empty() {
+            let names: Vec<_> = rules.iter().map(ToString::to_string).collect();
+            let _ = write!(line, ", {what} {}", names.join(", "));
+        }
     }
     let _ = write!(line, ": {}", tuple(packet, style));
     line

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is behind a number: answered by whoever knows the cluster.
 
-use weir_abi::number::{EndpointId, IfIndex};
+use weir_abi::number::{EndpointId, IfIndex, PolicyCookie, ServiceId};
+use weir_abi::policy::PolicyDirection;
 use weir_abi::{Address, Identity};
+use weir_api::policy::PolicyRule;
 
 /// Names for what records carry as numbers. Look-ups must be cheap: each event makes a few.
 pub trait Names {
@@ -23,6 +25,30 @@ pub trait Names {
     fn link(&self, index: IfIndex) -> Option<EndpointId> {
         let _ = index;
         None
+    }
+
+    /// `namespace/name:port` of a service.
+    fn service(&self, service: ServiceId) -> Option<String> {
+        let _ = service;
+        None
+    }
+
+    /// Why a service has no usable backend.
+    fn no_backend(&self, service: ServiceId) -> Option<String> {
+        let _ = service;
+        None
+    }
+
+    /// The rules of policies behind a verdict.
+    fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
+        let _ = cookie;
+        Vec::new()
+    }
+
+    /// The policies that isolate an endpoint of this node in one direction.
+    fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
+        let _ = (endpoint, direction);
+        Vec::new()
     }
 
     /// The label set behind an identity; empty: not known.

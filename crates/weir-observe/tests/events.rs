@@ -4,15 +4,20 @@
 #[cfg(test)]
 mod events {
     use etherparse::PacketBuilder;
-    use weir_abi::event::{CAPTURE_MAX, EventRecord, flags, kind, signal};
+    use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags, kind, signal};
     use weir_abi::number::{EndpointId, IfIndex};
     use weir_abi::observation::Hook;
+    use weir_abi::policy::PolicyDirection;
     use weir_abi::{
-        Address, DropReason, FlowKey, Identity, ObservationPoint, Port, Protocol, TraceReason,
+        Address, DropReason, FlowKey, Identity, ObservationPoint, PolicyCookie, Port, Protocol,
+        ServiceId, TraceReason,
     };
     use weir_api::event::Event;
+    use weir_api::policy::PolicyRule;
     use weir_observe::line::{Style, format};
-    use weir_observe::{BootClock, DecodeProblem, Decoded, Decoder, Names, Signal, decode};
+    use weir_observe::{
+        BootClock, DecodeProblem, Decoded, Decoder, Names, Signal, decode, verdicts,
+    };
     use zerocopy::IntoBytes;
 
     struct Cluster;
@@ -44,6 +49,30 @@ mod events {
         fn interface(&self, index: IfIndex) -> Option<String> {
             (index.get() == 31).then(|| "weir0a1b2c3d".to_owned())
         }
+        fn service(&self, service: ServiceId) -> Option<String> {
+            (service.get() == 4).then(|| "shop/web:http".to_owned())
+        }
+        fn no_backend(&self, service: ServiceId) -> Option<String> {
+            (service.get() == 4).then(|| "its selector app=web matches no pod".to_owned())
+        }
+        fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
+            vec![policy(&format!("rule-{cookie}"), Some(0))]
+        }
+        fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
+            vec![policy(
+                &format!("deny-{}-{endpoint}", direction.name()),
+                None,
+            )]
+        }
+    }
+
+    fn policy(name: &str, rule: Option<u32>) -> PolicyRule {
+        PolicyRule {
+            kind: "NetworkPolicy".to_owned(),
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            rule,
+        }
     }
 
     fn address(text: &str) -> Address {
@@ -56,7 +85,7 @@ mod events {
         capture[..captured].copy_from_slice(&frame[..captured]);
         EventRecord {
             kind,
-            version: 1,
+            version: EVENT_VERSION,
             subtype,
             hook: Hook::FromContainer as u8,
             ifindex: IfIndex(31),
@@ -424,12 +453,117 @@ mod events {
     }
 
     #[test]
+    fn a_service_is_named_with_its_backend_or_why_it_has_none() {
+        let drop = EventRecord {
+            service: ServiceId(4),
+            ..tcp_drop(DropReason::ServiceBackendNotFound)
+        };
+        let lines = format(&event(&drop), Style::default());
+        assert!(
+            lines[0].ends_with(" tcp SYN service shop/web:http"),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(
+            lines[1],
+            "   hint: the service shop/web:http at 10.8.3.41:8080 has no usable backend: its selector app=web matches no pod"
+        );
+        let trace = EventRecord {
+            service: ServiceId(4),
+            translated_destination: address("10.8.5.9"),
+            translated_destination_port: Port::new(9090),
+            subtype: ObservationPoint::ToOverlay as u8,
+            kind: kind::TRACE,
+            ..drop
+        };
+        let lines = format(&event(&trace), Style::default());
+        assert!(
+            lines[0].ends_with(" tcp SYN service shop/web:http to 10.8.5.9:9090 (shop/cli)"),
+            "{}",
+            lines[0]
+        );
+    }
+
+    #[track_caller]
+    fn check_verdicts(record: &EventRecord, expected: &[&str]) {
+        let style = Style {
+            numeric: true,
+            ..Style::default()
+        };
+        let found: Vec<_> = verdicts(record.as_bytes(), &event(record))
+            .iter()
+            .map(|event| {
+                let line = format(event, style).swap_remove(0);
+                let (_, what) = line.split_once(", ").unwrap();
+                what.split(": ").next().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn each_side_that_policy_asked_is_a_verdict_of_its_own() {
+        use weir_abi::event::policy_flags::{
+            EGRESS_ASKED, EGRESS_DENIED, INGRESS_ASKED, INGRESS_DENIED,
+        };
+        check_verdicts(&tcp_drop(DropReason::StaleOrUnroutable), &[]);
+        let both = EventRecord {
+            policy: EGRESS_ASKED | INGRESS_ASKED,
+            egress_cookie: PolicyCookie(5),
+            ingress_cookie: PolicyCookie(6),
+            ..tcp_drop(DropReason::PolicyDenied)
+        };
+        let trace = EventRecord {
+            kind: kind::TRACE,
+            subtype: ObservationPoint::ToEndpoint as u8,
+            ..both
+        };
+        check_verdicts(
+            &trace,
+            &[
+                "remote ID 20817, egress, action allow, allowed by shop/rule-5 rule 0",
+                "remote ID 20990, ingress, action allow, allowed by shop/rule-6 rule 0",
+            ],
+        );
+        let isolated = EventRecord {
+            policy: both.policy | INGRESS_DENIED,
+            ingress_cookie: PolicyCookie::NONE,
+            ..both
+        };
+        check_verdicts(
+            &isolated,
+            &[
+                "remote ID 20817, egress, action allow, allowed by shop/rule-5 rule 0",
+                "remote ID 20990, ingress, action deny (Policy denied/POLICY_DENIED), isolated by shop/deny-ingress-412",
+            ],
+        );
+        let lines = format(&event(&isolated), Style::default());
+        assert_eq!(
+            lines[1],
+            "   hint: no policy rule allows this to enter shop/web, which is isolated by shop/deny-ingress-412: run `weir policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web --dport 8080/TCP`"
+        );
+        let denied = EventRecord {
+            policy: EGRESS_ASKED | EGRESS_DENIED,
+            ..both
+        };
+        check_verdicts(
+            &denied,
+            &[
+                "remote ID 20817, egress, action deny (Policy denied/POLICY_DENIED), denied by shop/rule-5 rule 0",
+            ],
+        );
+    }
+
+    #[test]
     fn what_cannot_be_decoded_is_counted() {
         let good = tcp_drop(DropReason::PolicyDenied);
         let mut decoder = Decoder::new();
         for (bytes, problem) in [
             (vec![], DecodeProblem::Short { length: 0 }),
-            (vec![1, 1, 0], DecodeProblem::Short { length: 3 }),
+            (
+                vec![1, EVENT_VERSION, 0],
+                DecodeProblem::Short { length: 3 },
+            ),
             (vec![1, 9, 0], DecodeProblem::Version { version: 9 }),
             (
                 EventRecord { kind: 77, ..good }.as_bytes().to_vec(),

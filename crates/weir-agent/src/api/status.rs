@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use std::sync::atomic::Ordering;
 use weir_api::endpoint::EndpointState;
-use weir_api::status::{EndpointCounts, Status};
+use weir_api::status::{EndpointCounts, ServiceStatus, Status};
 
 use super::{Api, kernel, listing};
 use crate::config::RoutingMode;
@@ -43,6 +43,7 @@ pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
         events: shared.events.status(),
         maps: maps.iter().map(kernel::map_state).collect(),
         nodes: listing::node_entries(&snapshot, &shared.node),
+        services: ServiceStatus::default(),
         repairs: shared.counts.repairs.load(Ordering::Relaxed),
     })
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers that are streams of lines: events as they happen, the flow table as it is.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures::stream;
-use std::convert::Infallible;
+use futures::{Stream, StreamExt as _, stream};
+use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 use weir_abi::flow::{Action, FlowEntry, FlowKey, Kind, state};
 use weir_abi::ipcache::PrefixKey;
@@ -15,6 +18,7 @@ use weir_api::kernel::{Flow, Translated};
 use weir_datapath::clock;
 
 use super::{Api, Refusal, not_loaded};
+use crate::events::Line;
 use crate::names::SnapshotNames;
 use crate::shared::Snapshot;
 
@@ -22,41 +26,142 @@ const LINES: &str = "application/x-ndjson";
 /// Bytes of lines that are handed over at once.
 const CHUNK: usize = 32 * 1024;
 
+/// Some lines of a stream.
+type Piece = Result<Bytes, Infallible>;
+
 fn lines(body: Body) -> Response {
     ([(CONTENT_TYPE, LINES)], body).into_response()
 }
 
-pub(super) async fn events(State(api): State<Api>) -> Response {
-    let receiver = api.shared.events.listen();
-    // An empty line first: the listener knows that it listens, and sees no item.
-    let hello = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"\n")) });
-    let rest = stream::unfold((receiver, api), |(mut receiver, api)| async move {
-        let mut chunk = match receiver.recv().await {
-            Ok(line) => line.to_string(),
-            Err(broadcast::error::RecvError::Lagged(count)) => api.shared.events.lost_line(count),
-            Err(broadcast::error::RecvError::Closed) => return None,
-        };
+/// Lines of events from now on; those of records up to `after` are known already.
+fn live(
+    api: Api,
+    receiver: broadcast::Receiver<Arc<Line>>,
+    after: u64,
+) -> impl Stream<Item = Piece> {
+    stream::unfold((receiver, api), move |(mut receiver, api)| async move {
+        let lost = |count| api.shared.events.lost_line(count);
+        let new = |line: &Line| line.sequence == 0 || line.sequence > after;
+        let mut chunk = String::new();
+        while chunk.is_empty() {
+            match receiver.recv().await {
+                Ok(line) if new(&line) => chunk.push_str(&line.text),
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(count)) => chunk.push_str(&lost(count)),
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
         // What is there already goes along.
         while chunk.len() < CHUNK {
             match receiver.try_recv() {
-                Ok(line) => chunk.push_str(&line),
+                Ok(line) if new(&line) => chunk.push_str(&line.text),
+                Ok(_) => {}
                 Err(broadcast::error::TryRecvError::Lagged(count)) => {
-                    chunk.push_str(&api.shared.events.lost_line(count));
+                    chunk.push_str(&lost(count));
                 }
                 Err(_) => break,
             }
         }
         Some((Ok(Bytes::from(chunk)), (receiver, api)))
+    })
+}
+
+pub(super) async fn events(State(api): State<Api>) -> Response {
+    let receiver = api.shared.events.listen();
+    // An empty line first: the listener knows that it listens, and sees no item.
+    let hello = stream::once(async { Piece::Ok(Bytes::from_static(b"\n")) });
+    lines(Body::from_stream(hello.chain(live(api, receiver, 0))))
+}
+
+/// What a caller wants of the remembered events.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    follow: bool,
+}
+
+/// Events that are remembered, then (where asked for) those from now on.
+pub(super) async fn observed(State(api): State<Api>, Query(wanted): Query<Wanted>) -> Response {
+    // Listened to first, so that nothing falls between what was and what comes.
+    let receiver = wanted.follow.then(|| api.shared.events.listen());
+    let seen = api.shared.events.observed.all();
+    let last = seen.last().map_or(0, |seen| seen.sequence);
+    let names = SnapshotNames::new(&api.shared);
+    let remembered = walk(move |sink| {
+        for seen in seen {
+            for event in seen.events(&names) {
+                sink.line(&event);
+            }
+        }
+        Ok(())
     });
-    lines(Body::from_stream(futures::StreamExt::chain(hello, rest)))
+    match receiver {
+        Some(receiver) => lines(Body::from_stream(
+            remembered.chain(live(api, receiver, last)),
+        )),
+        None => lines(Body::from_stream(remembered)),
+    }
+}
+
+/// Where lines go, some at a time.
+pub(super) struct Sink {
+    sender: mpsc::Sender<Piece>,
+    chunk: String,
+}
+
+impl Sink {
+    /// One item.
+    pub(super) fn line(&mut self, item: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(item) {
+            self.chunk.push_str(&line);
+            self.chunk.push('\n');
+        }
+        if self.chunk.len() >= CHUNK {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        // A caller that went away needs no more lines; the walk ends by itself.
+        let _ = self
+            .sender
+            .blocking_send(Ok(Bytes::from(std::mem::take(&mut self.chunk))));
+    }
+}
+
+/// The lines that a walk over something large makes, on a thread that may wait.
+fn walk(
+    body: impl FnOnce(&mut Sink) -> weir_datapath::Result<()> + Send + 'static,
+) -> impl Stream<Item = Piece> {
+    let (sender, receiver) = mpsc::channel::<Piece>(4);
+    tokio::task::spawn_blocking(move || {
+        let mut sink = Sink {
+            sender,
+            chunk: String::new(),
+        };
+        if let Err(error) = body(&mut sink) {
+            tracing::warn!(error = crate::error::chain(&error), "not read to its end");
+        }
+        sink.flush();
+    });
+    stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    })
+}
+
+/// The answer that [`walk`] makes.
+pub(super) fn walked(
+    body: impl FnOnce(&mut Sink) -> weir_datapath::Result<()> + Send + 'static,
+) -> Response {
+    lines(Body::from_stream(walk(body)))
 }
 
 pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
     let snapshot = api.snapshot();
     let maps = snapshot.maps.clone().ok_or_else(not_loaded)?;
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(4);
     let node = api.shared.node.to_string();
-    tokio::task::spawn_blocking(move || {
+    Ok(walked(move |sink| {
         let generations: Vec<_> = match maps.generations.entries() {
             Ok(entries) => entries
                 .into_iter()
@@ -64,10 +169,9 @@ pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        let names = SnapshotNames::of(node, std::sync::Arc::clone(&snapshot));
+        let names = SnapshotNames::of(node, Arc::clone(&snapshot));
         let now = clock::now();
-        let mut chunk = String::new();
-        let walked = maps.flows.for_each(|key, entry| {
+        maps.flows.for_each(|key, entry| {
             let dependencies = entry.dependencies;
             let current =
                 dependencies
@@ -79,28 +183,9 @@ pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
                             .get(usize::from(slot.0))
                             .is_none_or(|generation| *generation == seen)
                     });
-            let flow = shown(&key, &entry, now.0, current, &snapshot, &names);
-            if let Ok(line) = serde_json::to_string(&flow) {
-                chunk.push_str(&line);
-                chunk.push('\n');
-            }
-            if chunk.len() >= CHUNK {
-                // A caller that went away needs no more lines; the walk ends by itself.
-                let _ = sender.blocking_send(Ok(Bytes::from(std::mem::take(&mut chunk))));
-            }
-        });
-        if let Err(error) = walked {
-            tracing::warn!(
-                error = crate::error::chain(&error),
-                "flow table not read to its end"
-            );
-        }
-        let _ = sender.blocking_send(Ok(Bytes::from(chunk)));
-    });
-    let stream = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|chunk| (chunk, receiver))
-    });
-    Ok(lines(Body::from_stream(stream)))
+            sink.line(&shown(&key, &entry, now.0, current, &snapshot, &names));
+        })
+    }))
 }
 
 fn shown(
@@ -142,6 +227,8 @@ fn shown(
         source_name: names.address(key.source),
         destination_name: names.address(key.destination),
         source_identity: identity_of(snapshot, key.source).0,
+        service: String::new(),
+        allowed_by: Vec::new(),
         translated,
         masquerade: entry.kind.contains(Kind::MASQUERADE),
         expires_in: i64::from(entry.expires.0) - i64::from(now),
