@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab's configuration file and the topology that follows from it.
 
+mod ports;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,6 +15,7 @@ use serde_json::{Map, Value};
 use weir_net::Family;
 
 use crate::object::{Object, is_dns_label, is_dns_name};
+pub(crate) use ports::PortRange;
 
 /// What forwards the pods' packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -35,7 +38,13 @@ pub(crate) struct LabConfig {
     pub(crate) externals: Vec<ExternalConfig>,
     #[serde(rename = "serviceCIDRs")]
     pub(crate) service_cidrs: Option<Vec<IpNet>>,
+    /// Where services of type `LoadBalancer` get their addresses from.
+    #[serde(rename = "loadBalancerCIDRs")]
+    pub(crate) load_balancer_cidrs: Option<Vec<IpNet>>,
+    pub(crate) node_port_range: PortRange,
     pub(crate) cluster_domain: Option<String>,
+    /// Whether there is a DNS server; absent: where something translates services.
+    pub(crate) dns: Option<bool>,
     #[serde(rename = "underlayMTU")]
     pub(crate) underlay_mtu: Option<u32>,
     pub(crate) agent: Map<String, Value>,
@@ -69,7 +78,11 @@ pub(crate) struct Topology {
     pub(crate) nodes: Vec<Node>,
     pub(crate) externals: Vec<External>,
     pub(crate) service_cidrs: Vec<IpNet>,
+    pub(crate) load_balancer_cidrs: Vec<IpNet>,
+    pub(crate) node_ports: PortRange,
     pub(crate) cluster_domain: String,
+    /// Whether there is a DNS server.
+    pub(crate) dns: bool,
     pub(crate) underlay_mtu: u32,
     pub(crate) dataplane: Dataplane,
 }
@@ -148,6 +161,14 @@ impl LabConfig {
                 .service_cidrs
                 .clone()
                 .unwrap_or_else(|| vec![v4(10, 96, 0, 0, 16), v6([0xfd00, 0x96, 0, 0], 112)]),
+            load_balancer_cidrs: self.load_balancer_cidrs.clone().unwrap_or_else(|| {
+                vec![
+                    v4(203, 0, 113, 128, 25),
+                    v6([0x2001, 0xdb8, 0x113, 0x128], 112),
+                ]
+            }),
+            node_ports: self.node_port_range,
+            dns: self.dns.unwrap_or(self.dataplane == Dataplane::Weir),
             cluster_domain: self
                 .cluster_domain
                 .clone()
@@ -370,7 +391,10 @@ nodes:
 - {name: n1, addresses: [172.18.0.2, "fd00:18::2"], podCIDRs: [10.244.1.0/24], labels: {topology.kubernetes.io/zone: a}, agent: {mapSizes: {flows: 7}}}
 externals: [{name: world, addresses: [203.0.113.10]}, {name: partner, addresses: [198.51.100.1]}]
 serviceCIDRs: [10.96.0.0/16]
+loadBalancerCIDRs: [198.51.100.0/24]
+nodePortRange: 30000-30100
 clusterDomain: example.org
+dns: false
 underlayMTU: 1400
 agent: {routingMode: native, mapSizes: {other: 1}}
 dataplane: kernel-vxlan
@@ -383,6 +407,7 @@ dataplane: kernel-vxlan
             r#"{"mapSizes":{"flows":7,"other":1},"routingMode":"native"}"#
         );
         assert_eq!(topology.underlay_mtu, 1400);
+        assert_eq!(topology.node_ports.to_string(), "30000-30100");
         assert_eq!(topology.dataplane, Dataplane::KernelVxlan);
         assert_eq!(topology.externals.len(), 2);
     }
@@ -403,6 +428,7 @@ dataplane: kernel-vxlan
         );
         check_error("nodes: [{addresses: [10.244.1.7]}]", "inside pod CIDR");
         check_error("underlayMTU: 500", "underlayMTU");
+        check_error("nodePortRange: 80", "nodePortRange");
         check_error("nodes: [{addresses: [10.0.0]}]", "addresses");
     }
 

@@ -64,7 +64,7 @@ impl Object {
         );
         for field in ["labels", "annotations"] {
             for (key, text) in value["metadata"][field].as_object().into_iter().flatten() {
-                // YAML takes words like `y`, `on` and `1` for something else unless they are quoted.
+                // YAML takes words like `true` and `1` for something else unless they are quoted.
                 ensure!(
                     text.is_string(),
                     "{field} of {kind} {name}: `{key}` is not a string (quote it)"
@@ -89,7 +89,8 @@ impl Object {
 
     /// Reads multi-document YAML (or JSON); List objects become their items.
     pub(crate) fn parse_all(text: &str) -> Result<Vec<Self>> {
-        let options = serde_saphyr::options! { budget: None };
+        // YAML 1.2: `y` and `on` are words, as most writers of YAML take them.
+        let options = serde_saphyr::options! { budget: None, strict_booleans: true };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)?;
         let mut objects = Vec::new();
         for (document, number) in documents.into_iter().zip(1..) {
@@ -136,6 +137,22 @@ impl Object {
         self.get(pointer)
             .and_then(Value::as_array)
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// The texts of a list.
+    pub(crate) fn texts(&self, pointer: &str) -> Vec<String> {
+        let list = self.list(pointer).iter();
+        list.filter_map(|value| value.as_str().map(ToOwned::to_owned))
+            .collect()
+    }
+
+    /// Whether a field says `true`.
+    pub(crate) fn flag(&self, pointer: &str) -> bool {
+        self.get(pointer).is_some_and(|value| value == true)
+    }
+
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        self.get("/metadata/annotations")?.get(name)?.as_str()
     }
 
     pub(crate) fn value(&self) -> &Value {
@@ -250,6 +267,7 @@ pub(crate) fn kind_of_word(word: &str) -> String {
         ("replicaset", "ReplicaSet"),
         ("statefulset", "StatefulSet"),
         ("configmap", "ConfigMap"),
+        ("eps", "EndpointSlice"),
         ("networkpolicy", "NetworkPolicy"),
     ];
     let find = |word: &str| {
@@ -373,8 +391,14 @@ mod tests {
             );
         }
         check_error(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {x: y}}\n",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {x: true}}\n",
             "quote it",
+        );
+        assert_eq!(
+            keys(
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: y, namespace: no, labels: {x: on}}\n"
+            ),
+            ["Pod no/y"]
         );
     }
 

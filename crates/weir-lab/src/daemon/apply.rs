@@ -21,6 +21,7 @@ use super::{
     lab::{Lab, State},
     node::AgentState,
     pod::Pod,
+    services::Admission,
     store::{Store, Upsert},
 };
 use crate::{
@@ -54,15 +55,23 @@ impl Lab {
     ) -> Result<()> {
         let begin = Instant::now();
         let operation = locked(&self.operation);
+        let mut refused = BTreeMap::new();
         {
             let (count, mut counts) = (objects.len(), BTreeMap::new());
             let mut state = locked(&self.state);
+            let mut admission = Admission::new(&state.store, &self.topology, &objects);
             for mut object in objects {
+                let key = object.key();
                 if object.kind() == "Node" {
                     self.complete_node(&mut object)?;
                 }
+                if object.kind() == "Service"
+                    && let Err(error) = admission.admit(&state.store, &mut object)
+                {
+                    refused.insert(key, format!("{error:#}"));
+                    continue;
+                }
                 create_namespace(&mut state.store, object.namespace());
-                let key = object.key();
                 let word = match state.store.upsert(object) {
                     Upsert::Created => "created",
                     Upsert::Changed => "changed",
@@ -81,8 +90,9 @@ impl Lab {
                 say(Response::Progress(format!("objects: {}", words.join(", "))))?;
             }
         }
-        let outcome = self.follow(say)?;
+        let mut outcome = self.follow(say)?;
         drop(operation);
+        outcome.troubles.extend(refused);
         self.finish(begin, wait, outcome, say)
     }
 

@@ -47,11 +47,11 @@ pub(crate) fn expand(objects: &BTreeMap<Key, Object>, nodes: &[String]) -> Expan
     let mut expansion = Expansion::default();
     for pod in of_kind(objects, "Pod") {
         let key = pod.key();
-        let made = annotation(pod, MADE_FROM).is_some();
+        let made = pod.annotation(MADE_FROM).is_some();
         let template = wanted
             .get(&key)
-            .and_then(|wanted| annotation(wanted, TEMPLATE));
-        if made && template != annotation(pod, TEMPLATE) {
+            .and_then(|wanted| wanted.annotation(TEMPLATE));
+        if made && template != pod.annotation(TEMPLATE) {
             expansion.delete.push(key);
         }
     }
@@ -113,7 +113,7 @@ fn has_foreign_pods(objects: &BTreeMap<Key, Object>, owner: &Object) -> bool {
         .flat_map(|kind| of_kind(objects, kind))
         .any(|object| {
             object.namespace() == owner.namespace()
-                && annotation(object, MADE_FROM).is_none()
+                && object.annotation(MADE_FROM).is_none()
                 && object
                     .list("/metadata/ownerReferences")
                     .iter()
@@ -131,10 +131,6 @@ fn of_kind<'a>(
         .range(Key::new(kind, "", "")..)
         .take_while(move |(key, _)| key.kind == kind)
         .map(|(_, object)| object)
-}
-
-fn annotation<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    object.get("/metadata/annotations")?.get(name)?.as_str()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{
     kernel,
     node::Node,
     pod::Pod,
-    services,
+    services::{self, Balancer},
     store::{Publisher, Store},
     underlay,
 };
@@ -49,6 +49,7 @@ pub(crate) struct ExternalHost {
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) publisher: Publisher,
+    pub(crate) balancer: Balancer,
     pub(crate) pods: BTreeMap<Key, Pod>,
     /// Pods that could not be started, with the reason.
     pub(crate) failures: BTreeMap<Key, String>,
@@ -57,7 +58,8 @@ pub(crate) struct State {
 impl State {
     /// Publishes what has changed, with what follows from it; returns the number of the change set.
     pub(crate) fn publish(&mut self, topology: &Topology) -> Result<u64> {
-        services::follow(&mut self.store, &topology.service_cidrs);
+        services::follow(&mut self.store, topology);
+        self.balancer.follow(&self.store, topology)?;
         self.publisher.publish(&mut self.store)
     }
 }
@@ -161,6 +163,7 @@ impl Lab {
             state: Mutex::new(State {
                 store,
                 publisher,
+                balancer: Balancer::new(wires),
                 pods: BTreeMap::new(),
                 failures: BTreeMap::new(),
             }),

@@ -11,6 +11,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use weir_net::{Family, IfIndex, LinkChange, NetNamespace, Netlink, Route, Veth, sysctl};
 
+use super::services::Vips;
 use crate::config::{External, Node, Topology};
 
 const BRIDGE: &str = "underlay";
@@ -30,7 +31,12 @@ fn router(family: Family) -> IpAddr {
 pub(crate) fn build(underlay: &NetNamespace, topology: &Topology) -> Result<()> {
     underlay.run_in(|| {
         sysctl::write("net.ipv4.ip_forward", "1")?;
-        sysctl::write("net.ipv6.conf.all.forwarding", "1")
+        sysctl::write("net.ipv6.conf.all.forwarding", "1")?;
+        // What goes to a load balancer is divided by connections, not by hosts.
+        for family in ["ipv4", "ipv6"] {
+            sysctl::write(&format!("net.{family}.fib_multipath_hash_policy"), "1")?;
+        }
+        Ok::<(), weir_net::Error>(())
     })??;
     let mut netlink = Netlink::open_in(underlay)?;
     let (bridge, _) = netlink.ensure_bridge(BRIDGE)?;
@@ -113,6 +119,33 @@ pub(crate) fn join_external(
         netlink.replace_route(&Route::device(IpNet::from(*address), port))?;
     }
     settle(&mut Netlink::open_in(host)?, &own.addresses)?;
+    Ok(())
+}
+
+/// Sends what goes to the addresses of load balancers to their nodes; `old` is what was routed before.
+pub(crate) fn route_vips(
+    underlay: &NetNamespace,
+    old: &Vips,
+    new: &Vips,
+    topology: &Topology,
+) -> Result<()> {
+    let mut netlink = Netlink::open_in(underlay)?;
+    let bridge = netlink.require_link(BRIDGE)?.index;
+    for address in old.keys().filter(|address| !new.contains_key(*address)) {
+        netlink.delete_routes_to(IpNet::from(*address))?;
+    }
+    for (address, names) in new {
+        if old.get(address) == Some(names) {
+            continue;
+        }
+        let chosen = topology.nodes.iter().filter(|n| names.contains(&n.name));
+        let gateways: Vec<IpAddr> = chosen
+            .filter_map(|node| node.address(Family::of(*address)))
+            .collect();
+        // An IPv6 route that is replaced by one with fewer gateways would keep the others.
+        netlink.delete_routes_to(IpNet::from(*address))?;
+        netlink.replace_shared_route(IpNet::from(*address), &gateways, bridge)?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Data on standard output, talk on standard error, and the tables of `get`.
 
+mod columns;
+
 use std::{
     fmt::Arguments,
     io::{self, Write},
@@ -16,6 +18,7 @@ use crate::{
     place::Place,
     protocol::Request,
 };
+use columns::columns;
 
 /// Says something to people.
 pub(crate) fn talk(words: Arguments<'_>) {
@@ -111,78 +114,4 @@ fn table(objects: &[Object]) -> Result<()> {
         data(format_args!("{}", cells.join("   ").trim_end()))?;
     }
     Ok(())
-}
-
-type Column = (&'static str, fn(&Object) -> String);
-
-fn columns(kind: &str) -> &'static [Column] {
-    match kind {
-        "Pod" => &[
-            ("READY", |pod| {
-                let statuses = pod.list("/status/containerStatuses");
-                let ready = statuses
-                    .iter()
-                    .filter(|status| status["ready"] == true)
-                    .count();
-                format!("{ready}/{}", pod.list("/spec/containers").len())
-            }),
-            ("STATUS", |pod| {
-                pod.text("/status/phase").unwrap_or("Pending").to_owned()
-            }),
-            ("RESTARTS", |pod| {
-                let statuses = pod.list("/status/containerStatuses");
-                let restarts: u64 = statuses
-                    .iter()
-                    .filter_map(|status| status["restartCount"].as_u64())
-                    .sum();
-                restarts.to_string()
-            }),
-            ("IP", |pod| joined(pod, "/status/podIPs", "ip")),
-            ("NODE", |pod| {
-                pod.text("/spec/nodeName").unwrap_or("<none>").to_owned()
-            }),
-        ],
-        "Node" => &[
-            ("INTERNAL-IP", |node| {
-                let addresses = node.list("/status/addresses").iter();
-                let internal = addresses.filter(|entry| entry["type"] == "InternalIP");
-                internal
-                    .filter_map(|entry| entry["address"].as_str())
-                    .collect::<Vec<_>>()
-                    .join(",")
-            }),
-            ("POD-CIDRS", |node| {
-                let cidrs = node.list("/spec/podCIDRs").iter();
-                cidrs
-                    .filter_map(Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join(",")
-            }),
-        ],
-        "Service" => &[
-            ("TYPE", |service| {
-                service.text("/spec/type").unwrap_or("ClusterIP").to_owned()
-            }),
-            ("CLUSTER-IP", |service| {
-                service
-                    .text("/spec/clusterIP")
-                    .unwrap_or("<none>")
-                    .to_owned()
-            }),
-        ],
-        _ => &[],
-    }
-}
-
-fn joined(object: &Object, list: &str, field: &str) -> String {
-    let entries: Vec<&str> = object
-        .list(list)
-        .iter()
-        .filter_map(|entry| entry[field].as_str())
-        .collect();
-    if entries.is_empty() {
-        "<none>".to_owned()
-    } else {
-        entries.join(",")
-    }
 }
