@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use weir_abi::{EndpointId, IfIndex, MacAddress};
+use weir_abi::{EndpointId, IfIndex, MacAddress, Protocol};
 use weir_api::endpoint::{EndpointState, LogEntry};
 use weir_compile::LocalEndpoint;
-use weir_model::{InvalidName, LabelSet, Labels, PodRef};
+use weir_model::{InvalidName, LabelSet, Labels, NamedPort, NamedPorts, PodRef};
 
 /// Entries that an endpoint's log keeps.
 const LOG: usize = 256;
@@ -35,6 +35,36 @@ pub(crate) struct Record {
     /// As last seen: what the pod is while its object is not known.
     #[serde(default)]
     pub(crate) labels: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) named_ports: Vec<SavedPort>,
+}
+
+/// A named container port in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedPort {
+    name: String,
+    protocol: u8,
+    port: u16,
+}
+
+/// Named ports as files hold them.
+pub(crate) fn saved_ports(ports: &NamedPorts) -> Vec<SavedPort> {
+    let saved = ports.iter().map(|port| SavedPort {
+        name: port.name.clone(),
+        protocol: port.protocol.0,
+        port: port.port,
+    });
+    saved.collect()
+}
+
+/// Named ports out of a file.
+pub(crate) fn named_ports(saved: &[SavedPort]) -> NamedPorts {
+    let ports = saved.iter().map(|port| NamedPort {
+        name: port.name.clone(),
+        protocol: Protocol(port.protocol),
+        port: port.port,
+    });
+    ports.collect()
 }
 
 impl Record {
@@ -49,7 +79,20 @@ impl Record {
         Some(LabelSet {
             namespace: self.reference().ok()?.namespace,
             labels,
+            ports: named_ports(&self.named_ports),
         })
+    }
+
+    /// Remembers a label set; tells whether it is another one than before.
+    pub(crate) fn remember(&mut self, set: &LabelSet) -> bool {
+        let labels = set.labels.iter();
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let (labels, ports) = (Some(labels.collect()), saved_ports(&set.ports));
+        let differs = self.labels != labels || self.named_ports != ports;
+        if differs {
+            (self.labels, self.named_ports) = (labels, ports);
+        }
+        differs
     }
 }
 
@@ -155,7 +198,23 @@ pub(crate) mod tests {
             namespace: "shop".to_owned(),
             pod: "web".to_owned(),
             labels: Some(vec![("app".to_owned(), "web".to_owned())]),
+            named_ports: vec![SavedPort {
+                name: "http".to_owned(),
+                protocol: 6,
+                port: 8080,
+            }],
         }
+    }
+
+    #[test]
+    fn a_file_without_named_ports_is_read() {
+        let mut file = serde_json::to_value(record(5)).unwrap();
+        file.as_object_mut().unwrap().remove("namedPorts").unwrap();
+        let mut old: Record = serde_json::from_value(file).unwrap();
+        assert!(old.label_set().unwrap().ports.is_empty());
+        let set = record(5).label_set().unwrap();
+        assert!(old.remember(&set) && !old.remember(&set));
+        assert_eq!(old, record(5));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use weir_abi::Identity;
 use weir_model::{IdentityTable, LabelSet, Labels, Namespace};
 
-use crate::endpoint::Record;
+use crate::endpoint::{Record, SavedPort, named_ports, saved_ports};
 
 /// Why state cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,8 @@ struct SavedIdentity {
     id: u32,
     namespace: String,
     labels: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<SavedPort>,
 }
 
 impl Store {
@@ -125,7 +127,12 @@ impl Store {
             |one| {
                 let namespace = Namespace::new(&one.namespace).ok()?;
                 let labels = Labels::new(one.labels).ok()?;
-                Some((Identity(one.id), LabelSet { namespace, labels }))
+                let set = LabelSet {
+                    namespace,
+                    labels,
+                    ports: named_ports(&one.ports),
+                };
+                Some((Identity(one.id), set))
             },
         )))
     }
@@ -141,6 +148,7 @@ impl Store {
                     .iter()
                     .map(|(k, v)| (k.to_owned(), v.to_owned()))
                     .collect(),
+                ports: saved_ports(&set.ports),
             })
             .collect();
         write(&self.root.join("identities.json"), &saved)

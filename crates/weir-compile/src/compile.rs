@@ -11,7 +11,10 @@ use weir_abi::endpoint::flags::READY;
 use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::node::NodeRow;
 use weir_abi::{Address, EndpointId, EndpointRow, Identity, IfIndex, MacAddress, NodeIndex};
-use weir_model::{IdentityTable, LabelSet, Labels, Namespace, Node, NodeName, Pod, PodRef, World};
+use weir_model::{
+    ContainerPort, IdentityTable, LabelSet, Labels, NamedPorts, Namespace, Node, NodeName, Pod,
+    PodRef, World,
+};
 
 use crate::prefix::prefix_key;
 use crate::{DesiredRoute, NodeIndices, Problem, RoutePath, Rows};
@@ -117,7 +120,15 @@ struct Compiler<'a> {
     /// Tunnel ends: outer source and destination for each other node.
     remotes: BTreeMap<NodeName, NodeRow>,
     /// Every label set of the world's pods with its number; none where there was none left.
-    numbers: HashMap<(&'a Namespace, &'a Labels), Option<Identity>, FixedSeed>,
+    numbers: HashMap<PodKind<'a>, Option<Identity>, FixedSeed>,
+}
+
+/// What makes pods one of a kind, as it stands in the pod: pods of several kinds can have one label
+/// set, never the other way round.
+type PodKind<'a> = (&'a Namespace, &'a Labels, &'a [ContainerPort]);
+
+fn kind_of(pod: &Pod) -> PodKind<'_> {
+    (&pod.reference.namespace, &pod.labels, &pod.container_ports)
 }
 
 /// No randomness: the same world makes the same rows in the same time.
@@ -132,11 +143,11 @@ impl Compiler<'_> {
     /// Pods by the thousand share few label sets, so the sets are told apart by hash first.
     fn number_identities(&mut self, endpoints: &[LocalEndpoint], identities: &mut IdentityTable) {
         let pods = self.world.pods().filter(|pod| has_own_addresses(pod));
-        let sets = pods.map(|pod| ((&pod.reference.namespace, &pod.labels), None));
-        self.numbers = sets.collect();
-        let owned = |(namespace, labels): (&Namespace, &Labels)| LabelSet {
+        self.numbers = pods.map(|pod| (kind_of(pod), None)).collect();
+        let owned = |(namespace, labels, ports): PodKind<'_>| LabelSet {
             namespace: namespace.clone(),
             labels: labels.clone(),
+            ports: NamedPorts::of(ports),
         };
         let mut in_use: BTreeSet<_> = self.numbers.keys().copied().map(owned).collect();
         in_use.extend(
@@ -381,8 +392,7 @@ impl Compiler<'_> {
         // Unknown ages last, then by name: the same pod wins at every node and after every restart.
         pods.sort_by_key(|pod| (pod.created == 0, pod.created));
         for pod in pods {
-            let set = (&pod.reference.namespace, &pod.labels);
-            let identity = self.numbers.get(&set).copied().flatten();
+            let identity = self.numbers.get(&kind_of(pod)).copied().flatten();
             if identity.is_none() {
                 let count = IdentityTable::LAST.0 - Identity::FIRST_POD.0 + 1;
                 self.out.problems.push(Problem::NoIdentity {

@@ -13,6 +13,7 @@ use weir_api::status::IpamPool;
 use weir_compile::exempt::default_exempt;
 use weir_compile::{RoutingMode, Settings, compile, plan};
 use weir_datapath::execute;
+use weir_model::LabelSet;
 
 use super::Core;
 use crate::config;
@@ -210,13 +211,8 @@ impl Core {
             let Some(pod) = self.world.pod(&endpoint.pod) else {
                 continue;
             };
-            let labels: Vec<_> = pod
-                .labels
-                .iter()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect();
-            if endpoint.record.labels.as_ref() != Some(&labels) {
-                let known = endpoint.record.labels.replace(labels).is_some();
+            let known = endpoint.record.labels.is_some();
+            if endpoint.record.remember(&LabelSet::of(pod)) {
                 let message = if known {
                     "labels changed"
                 } else {
@@ -414,6 +410,10 @@ impl Core {
                 policy: PolicyStatus {
                     ingress_enforced: false,
                     egress_enforced: false,
+                    set: 0,
+                    ingress_policies: Vec::new(),
+                    egress_policies: Vec::new(),
+                    realized: Vec::new(),
                 },
                 named_ports,
                 log: endpoint.log.iter().cloned().collect(),

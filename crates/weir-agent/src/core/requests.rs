@@ -257,6 +257,7 @@ impl Core {
             namespace: request.namespace.clone(),
             pod: request.pod.clone(),
             labels: None,
+            named_ports: Vec::new(),
         };
         if let Err(error) = self.store.save_endpoint(&record) {
             let _ = self.netlink.delete_link(link.index);

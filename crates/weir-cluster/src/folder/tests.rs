@@ -14,12 +14,15 @@ fn told(batch: &Batch) -> Vec<String> {
     let show = |change: &Change| match change {
         Change::Pod(pod) => format!("+{} {:?}", pod.reference, pod.addresses),
         Change::PodGone(reference) => format!("-{reference}"),
+        Change::NetworkPolicy(policy) => {
+            let refused = policy.refused.is_some();
+            format!("+{} refused: {refused}", policy.reference)
+        }
+        Change::NetworkPolicyGone(reference) => format!("-{reference}"),
         Change::Node(_)
         | Change::NodeGone(_)
         | Change::Namespace(..)
         | Change::NamespaceGone(_)
-        | Change::NetworkPolicy(_)
-        | Change::NetworkPolicyGone(_)
         | Change::Service(_)
         | Change::ServiceGone(_)
         | Change::EndpointSlice(_)
@@ -122,4 +125,40 @@ fn a_missing_folder_or_a_bad_revision_is_an_error() {
     fs::write(home.path().join("revision"), "many").unwrap();
     let error = Folder::new(home.path()).read().unwrap_err().to_string();
     assert!(error.ends_with("must hold a number, not `many`"), "{error}");
+}
+
+#[test]
+fn a_policy_that_is_refused_never_opens_what_it_closed() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |port: &str| {
+        let text = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{name: p, namespace: shop}}\n\
+             spec: {{ingress: [{{ports: [{{port: {port}}}]}}]}}\n"
+        );
+        fs::write(home.path().join("p.yaml"), text).unwrap();
+    };
+    let (isolates, accepted) = (["+shop/p refused: true"], ["+shop/p refused: false"]);
+    let mut folder = Folder::new(home.path());
+    // New and wrong: isolates.
+    write("0");
+    let batch = folder.read().unwrap();
+    assert_eq!(told(&batch), isolates);
+    assert_eq!(
+        problems(&batch),
+        [
+            "p.yaml: NetworkPolicy shop/p: spec.ingress[0].ports[0].port: \
+             0 is not a port: 1 to 65535"
+        ]
+    );
+    write("80");
+    assert_eq!(told(&folder.read().unwrap()), accepted);
+    // Wrong again: what was accepted last stays.
+    write("700000");
+    let batch = folder.read().unwrap();
+    assert_eq!((told(&batch), problems(&batch).len()), (Vec::new(), 1));
+    // After a restart nobody knows what was accepted.
+    assert_eq!(told(&Folder::new(home.path()).read().unwrap()), isolates);
+    fs::remove_file(home.path().join("p.yaml")).unwrap();
+    assert_eq!(told(&folder.read().unwrap()), ["-shop/p"]);
 }
