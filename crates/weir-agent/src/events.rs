@@ -93,6 +93,19 @@ impl EventHub {
         }));
     }
 
+    /// What stands between remembered events and those from now on.
+    pub(crate) fn live_line(&self) -> String {
+        let event = Event::Agent(AgentEvent {
+            time: crate::time::now(),
+            node: self.node.clone(),
+            subtype: "flows-live".to_owned(),
+            message: "from now on".to_owned(),
+        });
+        serde_json::to_string(&event)
+            .map(|line| line + "\n")
+            .unwrap_or_default()
+    }
+
     /// What a listener that was too slow is told instead.
     pub(crate) fn lost_line(&self, count: u64) -> String {
         self.dropped.fetch_add(count, Ordering::Relaxed);

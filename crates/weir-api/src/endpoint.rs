@@ -138,7 +138,7 @@ pub struct EndpointHealth {
     pub connected: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PolicyStatus {
     /// Whether policies select the endpoint in this direction.

@@ -19,7 +19,7 @@ pub const ENDPOINT: &str = "/v1/endpoints/{reference}";
 /// `GET`: newline-delimited [`crate::event::Event`]s from now on.
 pub const EVENTS: &str = "/v1/events";
 /// `GET`: newline-delimited [`crate::event::Event`]s that are remembered, oldest first; with
-/// `?follow=true` it goes on with those from now on.
+/// `?follow=true` it goes on with those from now on, an agent event `flows-live` between them.
 pub const OBSERVED: &str = "/v1/flows";
 /// `GET`: newline-delimited [`crate::service::Service`]s, one for each frontend, by number.
 pub const SERVICES: &str = "/v1/services";

@@ -2,17 +2,19 @@
 //! Everything that can be typed, a file for each command.
 //!
 //! A file has what clap parses (`Args`), makes of it what is meant, asks the agent and prints.
-//! Services, policy and diagnosis will be further files here.
+//! Diagnosis will be further files here.
 
 mod bpf;
 mod config;
 mod endpoint;
+mod flows;
 mod identity;
 mod ip;
 mod map;
 mod metrics;
 mod monitor;
 mod node;
+mod service;
 mod status;
 mod version;
 
@@ -26,7 +28,9 @@ use weir_api::Client;
 pub(crate) enum Command {
     Status(status::Args),
     Endpoint(endpoint::Args),
+    Service(service::Args),
     Monitor(monitor::Args),
+    Flows(Box<flows::Args>),
     Bpf(bpf::Args),
     Identity(identity::Args),
     Ip(ip::Args),
@@ -77,7 +81,9 @@ pub(crate) fn run(command: Command, context: &mut Context) -> Result<Outcome, Cl
     match command {
         Command::Status(args) => status::run(&args, context),
         Command::Endpoint(args) => endpoint::run(args, context),
+        Command::Service(args) => service::run(args, context),
         Command::Monitor(args) => monitor::run(args, context),
+        Command::Flows(args) => flows::run(*args, context),
         Command::Bpf(args) => bpf::run(args, context),
         Command::Identity(args) => identity::run(args, context),
         Command::Ip(args) => ip::run(args, context),

@@ -29,7 +29,7 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
             None => match text {
-                "table" | "wide" => Ok(Self::Table),
+                "table" | "wide" | "compact" => Ok(Self::Table),
                 "json" => Ok(Self::Json),
                 "yaml" => Ok(Self::Yaml),
                 "jsonpath" => Err("give the template: -o jsonpath='{[0].id}'".to_owned()),

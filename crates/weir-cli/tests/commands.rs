@@ -5,6 +5,9 @@
 #[path = "recorded/agent.rs"]
 mod agent;
 #[cfg(test)]
+#[path = "recorded/services.rs"]
+mod services;
+#[cfg(test)]
 #[path = "recorded/world.rs"]
 mod world;
 
@@ -141,6 +144,57 @@ mod commands {
                 "bpf metrics list",
                 "bpf metrics list --all",
                 "bpf metrics list -o json",
+            ],
+        );
+    }
+
+    #[test]
+    fn services() {
+        check(
+            "services",
+            &[
+                "service list",
+                "service list -o jsonpath='{[?(@.spec.flags.name==\"db\")].spec.id}'",
+                "service get 7",
+                "service get shop/web -o json",
+                "service get 10.96.0.9:80 -o yaml",
+                "service get shop/nothing",
+                "service update",
+                "service update -o json",
+                "service update --frontend 10.96.0.9:80 --backends 10.8.3.41:8080",
+                "bpf lb list",
+                "bpf lb list --frontends",
+                "bpf lb list --backends",
+                "bpf lb list --revnat",
+                "bpf lb list --source-ranges",
+                "bpf lb list --maglev",
+                "bpf lb list -o json",
+                "bpf lb maglev list",
+                "bpf lb maglev get shop/web",
+                "bpf lb maglev get shop/db",
+                "bpf lb affinity list",
+                "bpf lb sockets list",
+            ],
+        );
+    }
+
+    #[test]
+    fn flows() {
+        check(
+            "flows",
+            &[
+                "flows",
+                "flows -v --numeric",
+                "flows --last 1",
+                "flows --first 1 --print-node-name",
+                "flows --verdict DROPPED --drop-reason POLICY_DENIED",
+                "flows --to-pod shop/web --type policy-verdict",
+                "flows --service shop/web -o json",
+                "flows --from-pod shop/nobody",
+                "flows --since 2026-03-01T10:00:01Z",
+                "flows --follow --all",
+                "flows --follow",
+                "flows --pod /",
             ],
         );
     }

@@ -97,9 +97,12 @@ pub(super) async fn observed(State(api): State<Api>, Query(wanted): Query<Wanted
         Ok(())
     });
     match receiver {
-        Some(receiver) => lines(Body::from_stream(
-            remembered.chain(live(api, receiver, last)),
-        )),
+        Some(receiver) => {
+            let line = api.shared.events.live_line();
+            let between = stream::once(async { Piece::Ok(Bytes::from(line)) });
+            let now = live(api, receiver, last);
+            lines(Body::from_stream(remembered.chain(between).chain(now)))
+        }
         None => lines(Body::from_stream(remembered)),
     }
 }

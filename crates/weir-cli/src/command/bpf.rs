@@ -2,6 +2,7 @@
 //! `bpf`: what is in the kernel, read back and named.
 
 mod flows;
+mod lb;
 mod tables;
 
 use super::{Context, Outcome};
@@ -9,7 +10,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use std::net::IpAddr;
 
-/// Shows what is in the kernel: flows, addresses, endpoints, counters
+/// Shows what is in the kernel: flows, addresses, endpoints, services, counters
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -37,6 +38,11 @@ enum Command {
     Endpoint {
         #[command(subcommand)]
         command: List,
+    },
+    /// Shows services, as the programs see them
+    Lb {
+        #[command(subcommand)]
+        command: lb::Command,
     },
     /// Shows the programs' counters of forwarded and dropped packets
     Metrics {
@@ -158,6 +164,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError
         Command::Endpoint {
             command: List::List { output },
         } => tables::endpoints(context, &output.format),
+        Command::Lb { command } => lb::run(command, context),
         Command::Metrics {
             command: Metrics::List { all, output },
         } => tables::metrics(context, all, &output.format),

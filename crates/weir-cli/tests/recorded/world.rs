@@ -2,6 +2,7 @@
 //! What the agent of a small node answers.
 
 use super::agent::{Answers, json, lines};
+use super::services;
 use weir_api::Problem;
 use weir_api::endpoint::{
     Addressing, Endpoint, EndpointHealth, EndpointIdentity, EndpointState, EndpointStatus,
@@ -16,11 +17,11 @@ use weir_api::status::{
     Controller, Device, EndpointCounts, EventStatus, IpamPool, Status, Subsystem,
 };
 
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     text.to_owned()
 }
 
-fn texts(all: &[&str]) -> Vec<String> {
+pub(crate) fn texts(all: &[&str]) -> Vec<String> {
     all.iter().copied().map(text).collect()
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn answers() -> Answers {
         ("GET /metrics", (200, text(METRICS))),
     ]
     .into_iter()
+    .chain(services::answers())
     .map(|(request, answer)| (text(request), answer))
     .collect()
 }
@@ -146,6 +148,7 @@ fn status() -> Status {
         },
         maps: maps(),
         nodes: nodes(),
+        services: services::status(),
         repairs: 1,
     }
 }
@@ -180,10 +183,7 @@ fn endpoint(id: u16, pod: &str, state: EndpointState, v4: &str, v6: &str) -> End
                 container_interface_name: text("eth0"),
             },
             health: health(HealthLevel::Ok),
-            policy: PolicyStatus {
-                ingress_enforced: false,
-                egress_enforced: false,
-            },
+            policy: PolicyStatus::default(),
             named_ports: [(text("http"), text("80/TCP"))].into(),
             log: log(),
         },
@@ -233,13 +233,14 @@ fn log() -> Vec<LogEntry> {
     ]
 }
 
-fn peer(address: &str, port: u16, name: &str, identity: u32, endpoint: u16) -> Peer {
+pub(crate) fn peer(address: &str, port: u16, name: &str, identity: u32, endpoint: u16) -> Peer {
     Peer {
         address: text(address),
         port: Some(port),
         identity,
         endpoint,
         name: text(name),
+        labels: Vec::new(),
     }
 }
 
@@ -308,6 +309,8 @@ fn flows() -> Vec<Flow> {
         source_name: text("shop/cli"),
         destination_name: text("world"),
         source_identity: 268,
+        service: String::new(),
+        allowed_by: Vec::new(),
         translated: Some(Translated {
             source: text("172.18.0.2"),
             source_port: 51990,
