@@ -27,7 +27,7 @@ pub(crate) enum Verb {
     /// Create or change objects, like `kubectl apply`.
     Apply(Manifests),
     /// Delete the objects that manifests name, like `kubectl delete`.
-    Delete(Manifests),
+    Delete(Delete),
     /// Show objects with their status.
     Get(Get),
     /// Run a command in a pod's namespaces.
@@ -105,6 +105,15 @@ pub(crate) struct Manifests {
     pub(crate) filenames: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) manifests: Manifests,
+    /// Seconds that pods get to end, instead of what they say themselves; 0: they are gone at once.
+    #[arg(long)]
+    pub(crate) grace_period: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,12 +11,14 @@ mod expand;
 mod handle;
 mod kernel;
 mod lab;
+mod leave;
 mod node;
 mod pod;
 mod probe;
 mod services;
 mod store;
 mod underlay;
+mod wait;
 
 use std::{
     collections::BTreeMap,
@@ -156,7 +158,11 @@ fn work(
     let lab = locked(slot).clone().context("the lab is not built yet")?;
     match request {
         Request::Apply { objects, wait } => lab.apply(objects, wait, say),
-        Request::Delete { objects, wait } => lab.delete(&objects, wait, say),
+        Request::Delete {
+            objects,
+            wait,
+            grace,
+        } => lab.delete(&objects, wait, grace, say),
         Request::Get {
             kind,
             namespace,

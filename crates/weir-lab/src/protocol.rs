@@ -241,6 +241,8 @@ pub(crate) enum Request {
     Delete {
         objects: Vec<Object>,
         wait: Option<u64>,
+        /// What pods get instead of their own grace periods, in seconds.
+        grace: Option<u64>,
     },
     Get {
         kind: String,

@@ -29,8 +29,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             objects,
             wait,
         })),
-        Verb::Delete(manifests) => done(apply(&place, &manifests, |objects, wait| {
-            Request::Delete { objects, wait }
+        Verb::Delete(delete) => done(apply(&place, &delete.manifests, |objects, wait| {
+            Request::Delete {
+                objects,
+                wait,
+                grace: delete.grace_period,
+            }
         })),
         Verb::Get(get) => done(output::get(&place, &get)),
         Verb::Exec(exec) => inside::run(&place, &exec.pod, &exec.command),

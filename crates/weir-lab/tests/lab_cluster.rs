@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod lab {
+    mod control_plane;
     mod harness;
     mod kernel_routing;
     mod weir;

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,13 +19,11 @@ use super::{
     create::{start_pod, stop_pod},
     expand::expand,
     lab::{Lab, State},
-    node::AgentState,
-    pod::Pod,
+    pod::{Container, Pod, containers_of},
     services::Admission,
     store::{Store, Upsert},
 };
 use crate::{
-    config::Dataplane,
     locked,
     object::{Key, Object},
     protocol::Response,
@@ -36,10 +34,12 @@ const TALK_LIMIT: usize = 50;
 
 /// What became of an operation's pods.
 #[derive(Debug, Default)]
-struct Outcome {
-    started: Vec<Key>,
+pub(crate) struct Outcome {
+    pub(crate) started: Vec<Key>,
+    /// Pods that were deleted and take their time.
+    pub(crate) leaving: Vec<Key>,
     /// What went wrong, by object.
-    troubles: BTreeMap<Key, String>,
+    pub(crate) troubles: BTreeMap<Key, String>,
 }
 
 /// Pods that are started at the same time.
@@ -62,6 +62,10 @@ impl Lab {
             let mut admission = Admission::new(&state.store, &self.topology, &objects);
             for mut object in objects {
                 let key = object.key();
+                if state.leaving.contains_key(&key) {
+                    refused.insert(key.clone(), format!("{key} is being deleted"));
+                    continue;
+                }
                 if object.kind() == "Node" {
                     self.complete_node(&mut object)?;
                 }
@@ -77,6 +81,7 @@ impl Lab {
                     Upsert::Changed => "changed",
                     Upsert::Unchanged => "unchanged",
                 };
+                self.refresh_status(&mut state, &key);
                 *counts.entry(word).or_insert(0_usize) += 1;
                 if count <= TALK_LIMIT {
                     say(Response::Progress(format!("{key} {word}")))?;
@@ -118,16 +123,17 @@ impl Lab {
         Ok(())
     }
 
-    /// Deletes objects with what belongs to them.
+    /// Deletes objects with what belongs to them. Pods get `grace` seconds, or as many as they say themselves.
     pub(crate) fn delete(
         self: &Arc<Self>,
         objects: &[Object],
         wait: Option<u64>,
+        grace: Option<u64>,
         say: Say<'_>,
     ) -> Result<()> {
         let begin = Instant::now();
         let operation = locked(&self.operation);
-        let mut missing: Vec<Key> = Vec::new();
+        let (mut missing, mut leaving) = (Vec::new(), Vec::new());
         {
             let mut state = locked(&self.state);
             for object in objects {
@@ -135,18 +141,30 @@ impl Lab {
                 if self.nodes.contains_key(&key.name) && key.kind == "Node" {
                     bail!("{key} is part of the lab; `weir lab down` removes it");
                 }
+                let dependants = dependants(&state.store, &key);
+                if self.begin_leaving(&mut state, &key, grace) {
+                    leaving.push(key);
+                    continue;
+                }
                 if state.store.remove(&key).is_none() {
                     missing.push(key);
                     continue;
                 }
                 say(Response::Progress(format!("{key} deleted")))?;
-                for dependant in dependants(&state.store, &key) {
-                    state.store.remove(&dependant);
+                for dependant in dependants {
+                    // Nothing is left of a namespace.
+                    if key.kind != "Namespace" && self.begin_leaving(&mut state, &dependant, grace)
+                    {
+                        leaving.push(dependant);
+                    } else {
+                        state.store.remove(&dependant);
+                    }
                 }
             }
         }
         let mut outcome = self.follow(say)?;
         drop(operation);
+        outcome.leaving.append(&mut leaving);
         for key in missing {
             let trouble = format!("{key} is not there");
             outcome.troubles.insert(key, trouble);
@@ -155,13 +173,20 @@ impl Lab {
     }
 
     /// Makes the pods follow the objects; returns what was started and what went wrong.
-    fn follow(self: &Arc<Self>, say: Say<'_>) -> Result<Outcome> {
+    pub(crate) fn follow(self: &Arc<Self>, say: Say<'_>) -> Result<Outcome> {
+        let mut leaving = Vec::new();
         let (stop, start) = {
             let mut state = locked(&self.state);
             let names: Vec<String> = self.nodes.keys().cloned().collect();
             let expansion = expand(state.store.objects(), &names);
-            for key in &expansion.delete {
-                state.store.remove(key);
+            let replaced: BTreeSet<Key> = expansion.create.iter().map(Object::key).collect();
+            for key in expansion.delete {
+                // Whoever takes over a name cannot wait.
+                if !replaced.contains(&key) && self.begin_leaving(&mut state, &key, None) {
+                    leaving.push(key);
+                } else {
+                    state.store.remove(&key);
+                }
             }
             for pod in expansion.create {
                 state.store.upsert(pod);
@@ -210,7 +235,11 @@ impl Lab {
         }
         self.publish()?;
         let started = start.iter().map(Object::key).collect();
-        Ok(Outcome { started, troubles })
+        Ok(Outcome {
+            started,
+            leaving,
+            troubles,
+        })
     }
 
     /// Gives every pod without one a node; returns the pods that have no sandbox.
@@ -274,7 +303,7 @@ impl Lab {
         start
     }
 
-    fn publish(&self) -> Result<u64> {
+    pub(crate) fn publish(&self) -> Result<u64> {
         locked(&self.state).publish(&self.topology)
     }
 
@@ -301,77 +330,6 @@ impl Lab {
         for (item, error) in errors.into_inner().unwrap_or_default() {
             failed(item, error);
         }
-    }
-
-    /// Waits, and complains about pods that cannot run.
-    fn finish(
-        &self,
-        begin: Instant,
-        wait: Option<u64>,
-        outcome: Outcome,
-        say: Say<'_>,
-    ) -> Result<()> {
-        self.wait(begin, wait, say)?;
-        let Outcome {
-            started,
-            mut troubles,
-        } = outcome;
-        let state = locked(&self.state);
-        for key in started {
-            if let Some(pod) = state.pods.get(&key).filter(|pod| pod.is_hopeless()) {
-                let trouble = format!("{key} cannot run: {}", pod.trouble());
-                troubles.entry(key).or_insert(trouble);
-            }
-        }
-        let words: Vec<String> = troubles.into_values().collect();
-        if words.is_empty() {
-            Ok(())
-        } else {
-            bail!(words.join("\n"))
-        }
-    }
-
-    /// Waits until every pod that can run is ready and every agent has realized what was published.
-    fn wait(&self, begin: Instant, wait: Option<u64>, say: Say<'_>) -> Result<()> {
-        let Some(wait) = wait else { return Ok(()) };
-        let deadline = begin + Duration::from_millis(wait);
-        let mut next_word = Instant::now() + Duration::from_secs(2);
-        loop {
-            let state = locked(&self.state);
-            let waiting: Vec<String> = state
-                .pods
-                .iter()
-                .filter(|(_, pod)| !pod.is_settled())
-                .map(|(key, pod)| format!("{key} is not ready ({})", pod.trouble()))
-                .collect();
-            if waiting.is_empty() {
-                break;
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                bail!("not ready in time: {}", waiting.join("; "));
-            }
-            if now >= next_word {
-                say(Response::Progress(format!(
-                    "waiting for {} pods",
-                    waiting.len()
-                )))?;
-                next_word = now + Duration::from_secs(2);
-            }
-            let pause = deadline.min(next_word).saturating_duration_since(now);
-            drop(self.changed.wait_timeout(state, pause));
-        }
-        let revision = self.publish()?;
-        if self.topology.dataplane == Dataplane::Weir {
-            for node in self
-                .nodes
-                .values()
-                .filter(|node| node.agent() != AgentState::Stopped)
-            {
-                node.wait_realized(revision, deadline, say)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -413,29 +371,16 @@ fn dependants(store: &Store, key: &Key) -> Vec<Key> {
 
 /// Running pods whose objects are gone or want other containers.
 fn outdated(state: &State) -> Vec<(Key, Pod)> {
-    let containers = |object: &Object| object.get("/spec/containers").cloned();
-    state
-        .pods
-        .iter()
-        .filter(|(key, pod)| match state.store.get(key) {
-            None => true,
-            Some(object) => {
-                let wanted = containers(object);
-                let running: BTreeSet<String> = pod
-                    .containers
-                    .iter()
-                    .map(|container| container.spec.to_string())
-                    .collect();
-                let wanted: BTreeSet<String> = wanted
-                    .as_ref()
-                    .and_then(|list| list.as_array())
-                    .into_iter()
-                    .flatten()
-                    .map(ToString::to_string)
-                    .collect();
-                running != wanted
-            }
-        })
+    let specs = |containers: &[Container]| -> BTreeSet<String> {
+        let specs = containers.iter().map(|container| &container.spec);
+        specs.map(ToString::to_string).collect()
+    };
+    let wanted = |object: &Object| specs(&containers_of(object));
+    let outdated = state.pods.iter().filter(|(key, pod)| {
+        let object = state.store.get(key);
+        object.is_none_or(|object| wanted(object) != specs(&pod.containers))
+    });
+    outdated
         .map(|(key, pod)| (key.clone(), pod.clone()))
         .collect()
 }

@@ -23,7 +23,7 @@ use super::{
     kernel,
     lab::Lab,
     node::{Node, pod_folder_inside},
-    pod::{ContainerState, Pod, RestartPolicy, containers_of},
+    pod::{ContainerState, Pod, RestartPolicy, containers_of, is_sidecar},
     store::{new_uid, now},
 };
 use crate::{
@@ -194,24 +194,37 @@ pub(crate) fn process_of(
 
 fn start_containers(lab: &Arc<Lab>, key: &Key, pod: &Pod) -> Result<()> {
     for (number, container) in pod.containers.iter().enumerate() {
-        // Running comes first: the report of a container that ends at once must find it so.
-        events::set_container(lab, key, number, ContainerState::Running);
-        if let Err(error) = start_container(lab, key, pod, number) {
-            events::set_container(
-                lab,
-                key,
-                number,
-                ContainerState::CannotStart(format!("{error:#}")),
-            );
-            return Err(error);
+        if !container.sidecar {
+            start_watched(lab, key, pod, number)?;
         }
-        events::watch_readiness(lab, key, pod, number, container)?;
     }
     Ok(())
 }
 
-fn run_inits(lab: &Lab, key: &Key, pod: &Pod, inits: &[serde_json::Value]) -> Result<()> {
+/// Starts a container, with what is to be known about it from now on.
+fn start_watched(lab: &Arc<Lab>, key: &Key, pod: &Pod, number: usize) -> Result<()> {
+    let container = pod.containers.get(number).context("no such container")?;
+    // Running comes first: the report of a container that ends at once must find it so.
+    events::set_container(lab, key, number, ContainerState::Running);
+    if let Err(error) = start_container(lab, key, pod, number) {
+        events::set_container(
+            lab,
+            key,
+            number,
+            ContainerState::CannotStart(format!("{error:#}")),
+        );
+        return Err(error);
+    }
+    events::watch_readiness(lab, key, pod, number, container)
+}
+
+fn run_inits(lab: &Arc<Lab>, key: &Key, pod: &Pod, inits: &[serde_json::Value]) -> Result<()> {
+    let mut sidecars = 0..;
     for (number, init) in inits.iter().enumerate() {
+        if is_sidecar(init) {
+            start_watched(lab, key, pod, sidecars.next().unwrap_or_default())?;
+            continue;
+        }
         let words = |field: &str| -> Vec<String> {
             serde_json::from_value(init[field].clone()).unwrap_or_default()
         };

@@ -18,7 +18,7 @@ use weir_net::Family;
 use super::{
     create::{process_of, start_container},
     handle::Event,
-    lab::Lab,
+    lab::{Lab, State},
     node::AGENT,
     pod::{Container, ContainerState, Pod},
 };
@@ -74,8 +74,21 @@ fn handle(lab: &Arc<Lab>, event: &Event) {
 
 fn container_ended(lab: &Arc<Lab>, key: &Key, number: usize, code: i32) {
     set_container(lab, key, number, ContainerState::Ended(code));
-    let pod = locked(&lab.state).pods.get(key).cloned();
-    let Some(pod) = pod.filter(|pod| pod.restart_policy.restarts(code)) else {
+    let (pod, leaves) = {
+        let state = locked(&lab.state);
+        (
+            state.pods.get(key).cloned(),
+            state.leaving.contains_key(key),
+        )
+    };
+    let restarts = |pod: &Pod| {
+        !leaves
+            && pod
+                .containers
+                .get(number)
+                .is_some_and(|container| pod.restarts(container, code))
+    };
+    let Some(pod) = pod.filter(restarts) else {
         return;
     };
     let restarts = pod
@@ -145,20 +158,11 @@ pub(crate) fn container_failed(lab: &Lab, key: &Key, reason: &str) {
 
 fn change(lab: &Lab, key: &Key, change: impl FnOnce(&mut Pod)) {
     let mut state = locked(&lab.state);
-    let state = &mut *state;
     let Some(pod) = state.pods.get_mut(key) else {
         return;
     };
     change(pod);
-    if let Some(node) = lab.nodes.get(&pod.node) {
-        let old = state
-            .store
-            .get(key)
-            .and_then(|object| object.get("/status"))
-            .cloned();
-        let status = pod.status(&node.own, old.as_ref());
-        state.store.change(key, |object| object["status"] = status);
-    }
+    lab.refresh_status(&mut state, key);
     // While an operation runs, it publishes once for all its pods.
     if lab.operation.try_lock().is_ok()
         && let Err(error) = state.publish(&lab.topology)
@@ -166,6 +170,18 @@ fn change(lab: &Lab, key: &Key, change: impl FnOnce(&mut Pod)) {
         tracing::error!(error = format!("{error:#}"), "objects not published");
     }
     lab.changed.notify_all();
+}
+
+impl Lab {
+    /// Makes the status of a running pod's object say what is.
+    pub(crate) fn refresh_status(&self, state: &mut State, key: &Key) {
+        if let (Some(pod), Some(object)) = (state.pods.get(key), state.store.get(key))
+            && let Some(node) = self.nodes.get(&pod.node)
+        {
+            let status = pod.status(&node.own, object);
+            state.store.change(key, |object| object["status"] = status);
+        }
+    }
 }
 
 /// Looks at a container's readiness again and again, if it has a probe, until its pod is gone.

@@ -17,6 +17,7 @@ use super::{
     Say, events,
     handle::{Event, Sandbox},
     kernel,
+    leave::Leaving,
     node::Node,
     pod::Pod,
     services::{self, Balancer},
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) publisher: Publisher,
     pub(crate) balancer: Balancer,
     pub(crate) pods: BTreeMap<Key, Pod>,
+    /// Pods that were deleted and are not gone yet.
+    pub(crate) leaving: BTreeMap<Key, Arc<Leaving>>,
     /// Pods that could not be started, with the reason.
     pub(crate) failures: BTreeMap<Key, String>,
 }
@@ -165,6 +168,7 @@ impl Lab {
                 publisher,
                 balancer: Balancer::new(wires),
                 pods: BTreeMap::new(),
+                leaving: BTreeMap::new(),
                 failures: BTreeMap::new(),
             }),
             changed: Condvar::new(),

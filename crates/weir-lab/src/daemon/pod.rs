@@ -16,6 +16,9 @@ use crate::{
 /// A container that was started again so often will not become ready.
 const RESTARTS_LIMIT: u32 = 5;
 
+/// Says `false` on a pod that shall not be ready, whatever its containers do.
+const READY: &str = "lab.weir.dev/ready";
+
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContainerState {
@@ -34,6 +37,8 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     pub(crate) ready: bool,
     pub(crate) restarts: u32,
+    /// Whether it is an init container that keeps running beside the others.
+    pub(crate) sidecar: bool,
     /// The container as the pod's specification has it.
     pub(crate) spec: Value,
 }
@@ -76,6 +81,29 @@ impl Container {
                 ))
             })
             .collect()
+    }
+
+    fn status(&self, started: &str) -> Value {
+        let state = match &self.state {
+            ContainerState::Waiting => json!({"waiting": {"reason": "ContainerCreating"}}),
+            ContainerState::CannotStart(reason) => json!({"waiting": {
+                "reason": "CreateContainerError",
+                "message": reason,
+            }}),
+            ContainerState::Running => json!({"running": {"startedAt": started}}),
+            ContainerState::Ended(code) => json!({"terminated": {
+                "exitCode": code,
+                "reason": if *code == 0 { "Completed" } else { "Error" },
+            }}),
+        };
+        json!({
+            "name": self.name,
+            "image": self.spec["image"].as_str().unwrap_or_default(),
+            "ready": self.ready,
+            "restartCount": self.restarts,
+            "started": self.state == ContainerState::Running,
+            "state": state,
+        })
     }
 
     /// The number behind a port's name or number.
@@ -128,21 +156,40 @@ impl RestartPolicy {
     }
 }
 
-/// The containers of a pod before anything is started.
+/// The containers of a pod before anything is started, the sidecars first.
 pub(crate) fn containers_of(pod: &Object) -> Vec<Container> {
-    pod.list("/spec/containers")
+    let inits = pod.list("/spec/initContainers").iter();
+    let sidecars = inits
+        .filter(|init| is_sidecar(init))
+        .map(|init| (init, true));
+    let others = pod
+        .list("/spec/containers")
         .iter()
+        .map(|spec| (spec, false));
+    sidecars
+        .chain(others)
         .enumerate()
-        .map(|(number, spec)| Container {
+        .map(|(number, (spec, sidecar))| Container {
             name: spec["name"]
                 .as_str()
                 .map_or_else(|| number.to_string(), ToOwned::to_owned),
             state: ContainerState::Waiting,
             ready: false,
             restarts: 0,
+            sidecar,
             spec: spec.clone(),
         })
         .collect()
+}
+
+/// Whether an init container keeps running.
+pub(crate) fn is_sidecar(init: &Value) -> bool {
+    init["restartPolicy"] == "Always"
+}
+
+/// Whether a pod is kept from being ready.
+pub(crate) fn is_held(pod: &Object) -> bool {
+    pod.annotation(READY) == Some("false")
 }
 
 impl Pod {
@@ -156,7 +203,7 @@ impl Pod {
 
     pub(crate) fn phase(&self) -> &'static str {
         let over = |container: &Container| match container.state {
-            ContainerState::Ended(code) => !self.restart_policy.restarts(code),
+            ContainerState::Ended(code) => !self.restarts(container, code),
             ContainerState::Waiting | ContainerState::CannotStart(_) | ContainerState::Running => {
                 false
             }
@@ -167,17 +214,24 @@ impl Pod {
                 ContainerState::Waiting | ContainerState::CannotStart(_)
             )
         };
-        if !self.containers.is_empty() && self.containers.iter().all(over) {
-            let good = self
-                .containers
+        let main = || {
+            self.containers
                 .iter()
-                .all(|c| c.state == ContainerState::Ended(0));
+                .filter(|container| !container.sidecar)
+        };
+        if main().count() > 0 && main().all(over) {
+            let good = main().all(|c| c.state == ContainerState::Ended(0));
             if good { "Succeeded" } else { "Failed" }
         } else if self.containers.iter().any(waits) {
             "Pending"
         } else {
             "Running"
         }
+    }
+
+    /// Whether a container that has ended with a code is started again.
+    pub(crate) fn restarts(&self, container: &Container, code: i32) -> bool {
+        container.sidecar || self.restart_policy.restarts(code)
     }
 
     /// Whether there is nothing to wait for any more.
@@ -214,44 +268,29 @@ impl Pod {
     }
 
     /// The status for the pod's object.
-    pub(crate) fn status(&self, node: &Node, old: Option<&Value>) -> Value {
-        let ready = if self.is_ready() { "True" } else { "False" };
+    pub(crate) fn status(&self, node: &Node, object: &Object) -> Value {
+        let word = |good| if good { "True" } else { "False" };
+        let ready = self.is_ready();
         let condition = |kind: &str, status: &str| {
-            let before = old
-                .and_then(|status| status["conditions"].as_array())
-                .into_iter()
-                .flatten()
+            let before = object
+                .list("/status/conditions")
+                .iter()
                 .find(|condition| condition["type"] == kind && condition["status"] == status);
             let since =
                 before.map_or_else(|| json!(now()), |old| old["lastTransitionTime"].clone());
             json!({"type": kind, "status": status, "lastTransitionTime": since})
         };
-        let statuses: Vec<Value> = self
+        let (sidecars, others): (Vec<_>, Vec<_>) = self
             .containers
             .iter()
-            .map(|container| {
-                let state = match &container.state {
-                    ContainerState::Waiting => json!({"waiting": {"reason": "ContainerCreating"}}),
-                    ContainerState::CannotStart(reason) => json!({"waiting": {
-                        "reason": "CreateContainerError",
-                        "message": reason,
-                    }}),
-                    ContainerState::Running => json!({"running": {"startedAt": self.started}}),
-                    ContainerState::Ended(code) => json!({"terminated": {
-                        "exitCode": code,
-                        "reason": if *code == 0 { "Completed" } else { "Error" },
-                    }}),
-                };
-                json!({
-                    "name": container.name,
-                    "image": container.spec["image"].as_str().unwrap_or_default(),
-                    "ready": container.ready,
-                    "restartCount": container.restarts,
-                    "started": container.state == ContainerState::Running,
-                    "state": state,
-                })
-            })
-            .collect();
+            .partition(|container| container.sidecar);
+        let statuses = |containers: Vec<&Container>| -> Vec<Value> {
+            containers
+                .into_iter()
+                .map(|container| container.status(&self.started))
+                .collect()
+        };
+        let (sidecars, others) = (statuses(sidecars), statuses(others));
         let hosts: Vec<Value> = node.addresses.iter().map(|ip| json!({"ip": ip})).collect();
         let own: Vec<Value> = self.addresses.iter().map(|ip| json!({"ip": ip})).collect();
         json!({
@@ -264,10 +303,11 @@ impl Pod {
             "conditions": [
                 condition("PodScheduled", "True"),
                 condition("Initialized", "True"),
-                condition("ContainersReady", ready),
-                condition("Ready", ready),
+                condition("ContainersReady", word(ready)),
+                condition("Ready", word(ready && !is_held(object))),
             ],
-            "containerStatuses": statuses,
+            "initContainerStatuses": sidecars,
+            "containerStatuses": others,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result};
@@ -212,9 +213,13 @@ fn replace_file(path: &Path, text: &str) -> Result<()> {
 
 /// The time as Kubernetes writes it.
 pub(crate) fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+    time(SystemTime::now())
+}
+
+/// A moment as Kubernetes writes it.
+pub(crate) fn time(moment: SystemTime) -> String {
+    let moment = jiff::Timestamp::try_from(moment).unwrap_or_default();
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A random id in the form of a UUID.

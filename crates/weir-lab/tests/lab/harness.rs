@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     io::Write,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -116,6 +116,38 @@ impl Lab {
 
     pub(crate) fn delete(&self, manifest: &str) {
         self.change("delete", manifest);
+    }
+
+    pub(crate) fn delete_with(&self, flags: &[&str], manifest: &str) {
+        let output = self.run_with_input(&[&["delete", "-f", "-"], flags].concat(), manifest);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}");
+    }
+
+    /// Starts a verb and leaves it running.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// The cgroup of a process by its command line, as the machine sees it, from the lab's own one on.
+    pub(crate) fn cgroup_of(&self, command_line: &str) -> Option<String> {
+        let lab = self.cgroup();
+        let lab = lab.file_name().unwrap().to_str().unwrap();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            // A process may end while it is looked at.
+            let read = |file: &str| std::fs::read_to_string(entry.path().join(file));
+            if read("cmdline").is_ok_and(|line| line == command_line) {
+                let groups = read("cgroup").ok()?;
+                return groups
+                    .lines()
+                    .find_map(|line| line.split_once(&format!("{lab}/")))
+                    .map(|(_, group)| group.to_owned());
+            }
+        }
+        None
     }
 
     fn change(&self, verb: &str, manifest: &str) {
