@@ -20,7 +20,9 @@ pub(crate) struct DocumentProblem {
 pub(crate) fn objects(text: &str) -> Vec<Raw> {
     let mut found = Vec::new();
     for (line, document) in documents(text) {
-        match serde_saphyr::from_str::<Value>(&document) {
+        // YAML 1.2: `y` and `on` are texts, not booleans.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        match serde_saphyr::from_str_with_options::<Value>(&document, options) {
             Ok(value) => flatten(value, line, &mut found),
             Err(error) => {
                 let message = error.to_string();
@@ -142,6 +144,7 @@ mod tests {
             ["A", "Pod", "Pod"]
         );
         assert_eq!(kinds("{\"kind\": \"Json\"}"), ["Json"]);
+        assert_eq!(kinds("kind: y\n---\nkind: on\n"), ["y", "on"]);
     }
 
     #[test]
