@@ -14,7 +14,7 @@ use weir_abi::observation::Hook;
 use weir_abi::{DropReason, IfIndex};
 use weir_packet::PacketRead;
 use weir_verdict::run::direction;
-use weir_verdict::{Redirect, Tables, Verdict};
+use weir_verdict::{Redirect, Tables};
 
 /// Packets that Weir sends to a device carry this mark, so that the program at that device's
 /// egress lets them by. Bits that kube-proxy and the field's other users of marks do not use.
@@ -51,25 +51,24 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     // SAFETY: per-CPU memory; programs of one CPU do not interrupt each other here, and this is
     // the only reference.
     let scratch = unsafe { &mut *scratch };
-    let verdict = weir_verdict::start(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
+    let fate = weir_verdict::start(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
     let workspace = &scratch.workspace;
     let traces = tables.config(|config| &config.features) & features::TRACE != 0
         && tables.config(|config| &config.features) & features::DRY_RUN == 0;
-    if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
+    let reason = fate.reason();
+    if reason != 0 {
         let length = if workspace.parsed {
             workspace.summary.l3_length
         } else {
             skb.length()
         };
-        tables.count_packet(reason.number(), direction(hook), length);
-        let quiet = matches!(
-            reason,
-            DropReason::MulticastHandled | DropReason::IgmpHandled
-        );
+        tables.count_packet(reason, workspace.decision.direction, length);
+        let quiet = reason == DropReason::MulticastHandled.number()
+            || reason == DropReason::IgmpHandled.number();
         if !quiet && tables.config(|config| &config.features) & features::DRY_RUN == 0 {
             let what = What {
                 kind: kind::DROP,
-                subtype: reason.number(),
+                subtype: reason,
                 hook,
             };
             event::send(&skb, &mut scratch.record, workspace, what);
@@ -82,10 +81,11 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
         };
         event::send(&skb, &mut scratch.record, workspace, what);
     }
-    match weir_verdict::conclude(&mut skb, &tables, workspace, verdict) {
-        Verdict::Pass => TC_ACT_OK,
-        Verdict::Drop(_) => TC_ACT_SHOT,
-        Verdict::Redirect(redirect) | Verdict::Answer(_, redirect) => carry_out(raw, redirect),
+    let fate = weir_verdict::conclude(&mut skb, &tables, workspace, fate);
+    match fate.way_out() {
+        Some(redirect) => carry_out(raw, redirect),
+        None if fate.is_drop() => TC_ACT_SHOT,
+        None => TC_ACT_OK,
     }
 }
 

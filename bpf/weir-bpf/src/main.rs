@@ -13,6 +13,7 @@ mod maps;
 mod ring;
 mod route;
 mod skb;
+mod steps;
 mod tables;
 
 use aya_ebpf::bindings::__sk_buff;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The maps as `weir-verdict` sees them.
 
-use crate::{CONFIG, maps, ring, route};
+use crate::{CONFIG, maps, ring, route, steps};
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
@@ -22,8 +22,9 @@ use weir_abi::{
     Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, NodeIndex, PolicyCookie,
     Seconds, ServiceId, Slot,
 };
+use weir_packet::PacketRead;
 use weir_verdict::tables::Repeat;
-use weir_verdict::{Insert, LiveFlow, Route, Tables};
+use weir_verdict::{Insert, LiveFlow, Outcome, Route, Tables, Workspace};
 
 /// The maps, and the packet that `bpf_fib_lookup` is asked for.
 pub struct KernelTables {
@@ -92,6 +93,24 @@ impl Tables for KernelTables {
     fn repeat<R: Repeat>(&self, times: u32, body: &mut R) {
         // SAFETY: the callback gets back the context that is passed here, while it lives.
         unsafe { bpf_loop(times, turn::<R> as *mut c_void, (&raw mut *body).cast(), 0) };
+    }
+
+    #[inline(always)]
+    fn decide<P: PacketRead>(&self, _: &P, workspace: &mut Workspace) -> Outcome {
+        // SAFETY: a valid context and workspace, and the number of an outcome.
+        unsafe { Outcome::from_number(steps::decide(self.skb, workspace)) }
+    }
+
+    #[inline(always)]
+    fn select_backend(&self, workspace: &mut Workspace) -> Outcome {
+        // SAFETY: a valid workspace, and the number of an outcome.
+        unsafe { Outcome::from_number(steps::select_backend(workspace)) }
+    }
+
+    #[inline(always)]
+    fn check_policy(&self, workspace: &mut Workspace) -> Outcome {
+        // SAFETY: as above.
+        unsafe { Outcome::from_number(steps::check_policy(workspace)) }
     }
 
     #[inline(always)]

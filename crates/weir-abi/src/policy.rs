@@ -60,17 +60,18 @@ impl PolicyDirection {
 )]
 #[repr(C, align(8))]
 pub struct PolicyKey {
-    pub set: PolicySet,
     /// An identity, a block group, or 0.
     pub peer: u32,
+    /// Zero. (Placed so that constants that the compiler stores together begin at a multiple of
+    /// eight, which the verifier asks of the stack.)
+    pub reserved: u32,
     /// A number of [`PeerKind`].
     pub peer_kind: u8,
     /// A number of [`PolicyDirection`].
     pub direction: u8,
     /// 0, then 1 and so on while [`PolicyRow::continues`].
     pub part: u16,
-    /// Zero.
-    pub reserved: u32,
+    pub set: PolicySet,
 }
 
 /// Port rules in one row.

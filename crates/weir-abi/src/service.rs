@@ -32,7 +32,9 @@ pub struct FrontendKey {
     pub port: Port,
     pub protocol: Protocol,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Zero. (Every field lies at a multiple of its size, which the verifier asks of the stack.)
+    pub reserved_tail: u32,
 }
 
 impl FrontendKey {
@@ -43,7 +45,8 @@ impl FrontendKey {
             address,
             port,
             protocol,
-            reserved: [0; 5],
+            reserved: 0,
+            reserved_tail: 0,
         }
     }
 }
@@ -274,7 +277,9 @@ pub struct SocketKey {
     pub port: Port,
     pub protocol: Protocol,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Zero. (Every field lies at a multiple of its size, which the verifier asks of the stack.)
+    pub reserved_tail: u32,
 }
 
 /// Value of the `socket_services` map: what the program believes to talk to.

@@ -2,7 +2,7 @@
 //! Packets that do not fit their way, and the ICMP errors that say so.
 
 use crate::decision::Workspace;
-use crate::run::{Redirect, Verdict};
+use crate::fate::Fate;
 use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::counter::Counter;
@@ -33,7 +33,7 @@ pub fn unfit(summary: &Summary, segment_size: u32, entry: &FlowEntry) -> Option<
 /// The verdict on a packet that is refused: its sender is told by an ICMP error where the decision
 /// says so, and where it can be.
 #[inline(always)]
-pub fn refused<T: Tables>(tables: &T, workspace: &Workspace, reason: DropReason) -> Verdict {
+pub fn refused<T: Tables>(tables: &T, workspace: &Workspace, reason: DropReason) -> Fate {
     let Workspace {
         decision,
         arrival,
@@ -48,30 +48,31 @@ pub fn refused<T: Tables>(tables: &T, workspace: &Workspace, reason: DropReason)
         && matches!(summary.class, PacketClass::Flow)
         && !matches!(summary.fragment, Fragment::Later);
     if answers {
-        Verdict::Answer(reason, Redirect::Egress(arrival.ifindex))
+        Fate::answer(reason, arrival.ifindex)
     } else {
-        Verdict::Drop(reason)
+        Fate::drop(reason)
     }
 }
 
-/// Second half of [`run`]: carries out a [`Verdict::Answer`]. The packet becomes the error that goes
-/// back, or is dropped where that cannot be; other verdicts pass through.
+/// Second half of [`run`]: carries out an answer. The packet becomes the error that goes
+/// back, or is dropped where that cannot be; others stay.
 #[inline(always)]
 pub fn conclude<P: PacketWrite, T: Tables>(
     packet: &mut P,
     tables: &T,
     workspace: &Workspace,
-    verdict: Verdict,
-) -> Verdict {
-    let Verdict::Answer(reason, _) = verdict else {
-        return verdict;
-    };
+    fate: Fate,
+) -> Fate {
+    if !fate.is_answer() {
+        return fate;
+    }
+    let reason = fate.reason();
     let Workspace {
         decision, summary, ..
     } = workspace;
-    let mtu = if reason == DropReason::FragmentationNeeded {
+    let mtu = if reason == DropReason::FragmentationNeeded.number() {
         decision.entry.mtu
-    } else if reason == DropReason::TtlExceeded {
+    } else if reason == DropReason::TtlExceeded.number() {
         0
     } else {
         PORT_UNREACHABLE
@@ -85,10 +86,10 @@ pub fn conclude<P: PacketWrite, T: Tables>(
         tables.config(|config| &config.node_ipv6)
     };
     if source.0 == Address::UNSPECIFIED.0 || !tell(packet, summary, mtu, &source) {
-        return Verdict::Drop(reason);
+        return fate.without_answer();
     }
     tables.count(Counter::IcmpErrorsSent);
-    verdict
+    fate
 }
 
 /// Stands for "port unreachable" where an MTU would; no link has it.

@@ -2,7 +2,8 @@
 //! From bytes to a summary: headers, tunnel, fragments, and what belongs to a link alone.
 
 use crate::decision::Workspace;
-use crate::run::{Arrival, Redirect, Verdict};
+use crate::fate::{Fate, Redirect};
+use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::fragment::{FragmentKey, FragmentRow};
@@ -23,58 +24,51 @@ pub fn parse<P: PacketWrite, T: Tables>(
     tables: &T,
     workspace: &mut Workspace,
     tunnel: &mut Option<Room>,
-) -> Result<(), Verdict> {
+) -> Fate {
     let Workspace {
         arrival, summary, ..
     } = workspace;
     let from_pod = matches!(arrival.hook, Hook::FromContainer);
     let Some(ethertype) = packet.load::<2>(12) else {
-        return Err(refuse(from_pod, DropReason::UnsupportedL2));
+        return refuse(from_pod, DropReason::UnsupportedL2);
     };
     match ethertype {
         ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {}
-        ETHERTYPE_ARP if from_pod => return Err(verdict_of(arp(packet), arrival.ifindex)),
-        _ => return Err(refuse(from_pod, DropReason::UnsupportedL3)),
+        ETHERTYPE_ARP if from_pod => return fate_of(arp(packet), arrival.ifindex),
+        _ => return refuse(from_pod, DropReason::UnsupportedL3),
     }
     if let Some(reason) = summary.parse_into(packet, ETHERNET_LENGTH) {
         // What is not for pods may still be for the node, whose stack knows more protocols.
-        return Err(refuse(
-            from_pod || matches!(arrival.hook, Hook::FromHost),
-            reason,
-        ));
+        return refuse(from_pod || matches!(arrival.hook, Hook::FromHost), reason);
     }
     if matches!(arrival.hook, Hook::FromNetdev) && is_tunnel(tables, summary) {
         let TunnelHeader::Ours(outer) = tunnel::parse(packet, summary) else {
-            return Err(Verdict::Drop(DropReason::InvalidPacket));
+            return Fate::drop(DropReason::InvalidPacket);
         };
         arrival.tunnel_source = Some(outer.source);
         *tunnel = Some(outer.room);
         let inner_offset = outer.inner_offset();
         if let Some(reason) = summary.parse_into(packet, inner_offset) {
-            return Err(Verdict::Drop(reason));
+            return Fate::drop(reason);
         }
     }
-    Ok(())
+    Fate::OPEN
 }
 
 /// A pod's nonsense is dropped; the node's and the network's goes to the node's stack, which knows
 /// what to make of it.
 #[inline(always)]
-fn refuse(ours: bool, reason: DropReason) -> Verdict {
-    if ours {
-        Verdict::Drop(reason)
-    } else {
-        Verdict::Pass
-    }
+fn refuse(ours: bool, reason: DropReason) -> Fate {
+    if ours { Fate::drop(reason) } else { Fate::PASS }
 }
 
 /// What became of a question about a neighbour: answered, or dropped. (One byte, so that the kernel
 /// can compile the answering as functions of their own.)
 #[inline(always)]
-pub fn verdict_of(dropped: Option<DropReason>, ifindex: IfIndex) -> Verdict {
+pub fn fate_of(dropped: Option<DropReason>, ifindex: IfIndex) -> Fate {
     match dropped {
-        None => Verdict::Redirect(Redirect::Egress(ifindex)),
-        Some(reason) => Verdict::Drop(reason),
+        None => Fate::redirect(Redirect::Egress(ifindex)),
+        Some(reason) => Fate::drop(reason),
     }
 }
 
@@ -135,11 +129,7 @@ pub fn concerns_flows<T: Tables>(tables: &T, summary: &Summary) -> bool {
 
 /// Gives later fragments the ports of their first one.
 #[inline(always)]
-pub fn follow_fragments<T: Tables>(
-    tables: &T,
-    arrival: &Arrival,
-    summary: &mut Summary,
-) -> Result<(), Verdict> {
+pub fn follow_fragments<T: Tables>(tables: &T, arrival: &Arrival, summary: &mut Summary) -> Fate {
     let key = FragmentKey {
         source: summary.key.source,
         destination: summary.key.destination,
@@ -154,20 +144,20 @@ pub fn follow_fragments<T: Tables>(
             destination_port: summary.key.destination_port,
         };
         tables.remember_fragment(&key, &row);
-        return Ok(());
+        return Fate::OPEN;
     }
     if let Some(row) = tables.fragment(&key) {
         summary.key.source_port = row.source_port;
         summary.key.destination_port = row.destination_port;
-        return Ok(());
+        return Fate::OPEN;
     }
     let from_underlay = matches!(arrival.hook, Hook::FromNetdev) && arrival.tunnel_source.is_none();
     if from_underlay && tables.endpoint(&summary.key.destination).is_none() {
-        return Err(Verdict::Pass);
+        return Fate::PASS;
     }
-    Err(Verdict::Drop(if from_underlay {
+    Fate::drop(if from_underlay {
         DropReason::FirstFragmentNotFoundWorld
     } else {
         DropReason::FirstFragmentNotFound
-    }))
+    })
 }

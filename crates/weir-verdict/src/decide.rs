@@ -11,7 +11,6 @@ use crate::decision::{Outcome, Workspace};
 use crate::flow::{self, Connection, Standing};
 use crate::mapping;
 use crate::open::open;
-use crate::policy;
 use crate::related;
 use crate::service;
 use crate::source;
@@ -58,7 +57,7 @@ pub fn decide<P: PacketRead, T: Tables>(
         related::settle(&mut workspace.decision);
         return Outcome::Forward;
     }
-    let allowed = policy::check(tables, workspace);
+    let allowed = tables.check_policy(workspace);
     if !matches!(allowed, Outcome::Forward) {
         return allowed;
     }
@@ -90,7 +89,7 @@ fn serve<T: Tables>(
         *connection = Connection::NONE;
         workspace.decision.begin_anew(key);
     }
-    service::select(tables, workspace)
+    tables.select_backend(workspace)
 }
 
 /// First step: the connection, and whether the packet may come from where it came.

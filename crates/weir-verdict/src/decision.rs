@@ -25,6 +25,34 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome as a number, for steps that the kernel verifies on their own.
+    #[inline(always)]
+    pub const fn to_number(self) -> u32 {
+        match self {
+            Self::Forward => 0,
+            Self::Pass => 1,
+            Self::Drop(reason) => reason.number() as u32,
+        }
+    }
+
+    /// The outcome with this number.
+    ///
+    /// # Safety
+    /// The number must come from [`Self::to_number`].
+    #[inline(always)]
+    pub const unsafe fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Forward,
+            1 => Self::Pass,
+            _ => {
+                let [reason, ..] = number.to_le_bytes();
+                // SAFETY: a reason's own number, by the promise of the caller. Not looked up, because
+                // the verifier would follow every reason from here on.
+                Self::Drop(unsafe { core::mem::transmute::<u8, DropReason>(reason) })
+            }
+        }
+    }
+
     /// The outcome of a step.
     #[inline(always)]
     pub fn of(step: Result<(), Self>) -> Self {
@@ -138,7 +166,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Nothing known yet.
+    /// Nothing known yet but the direction, which the hook tells.
     #[inline(always)]
     pub fn reset(&mut self) {
         self.related = false;
@@ -150,7 +178,6 @@ impl Decision {
         self.report = false;
         self.observation = ObservationPoint::ToStack;
         self.trace_reason = TraceReason::Unknown;
-        self.direction = Direction::Unspecified;
         self.reply = false;
         self.source = Party::UNKNOWN;
         self.destination = Party::UNKNOWN;

@@ -33,6 +33,7 @@ pub mod decide;
 pub mod decision;
 pub mod entry;
 pub mod established;
+pub mod fate;
 pub mod flow;
 pub mod hash;
 pub mod live;
@@ -52,6 +53,7 @@ pub mod memory;
 
 pub use answer::conclude;
 pub use decision::{Decision, Outcome, Workspace};
+pub use fate::{Fate, Redirect, Verdict};
 pub use live::LiveFlow;
-pub use run::{Arrival, Redirect, Verdict, run, start};
+pub use run::{Arrival, run, start};
 pub use tables::{Insert, Route, Tables};

@@ -18,7 +18,7 @@ use weir_abi::{BlockGroup, DropReason, EndpointId, Identity, PolicyCookie, Port,
 const ROWS_MAX: u32 = 3 * PARTS_MAX as u32;
 
 /// Step of the slow path once both ends are known.
-#[inline(never)]
+#[inline(always)]
 pub fn check<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
     let Workspace {
         decision,
@@ -77,7 +77,7 @@ fn count<T: Tables>(tables: &T, decision: &Decision, bytes: u32) {
 
 #[inline(always)]
 fn reason(answer: &Answer, peer: &Party) -> DropReason {
-    if answer.denied != 0 {
+    if answer.denied {
         DropReason::PolicyDeny
     } else if peer.identity == Identity::UNKNOWN {
         DropReason::UnknownPeerIdentity
@@ -91,15 +91,15 @@ fn reason(answer: &Answer, peer: &Party) -> DropReason {
 pub struct Answer {
     /// [`PolicyCookie::NONE`]: no rule matched.
     pub cookie: PolicyCookie,
-    /// 1: the rule denies.
-    pub denied: u32,
+    /// The rule denies.
+    pub denied: bool,
 }
 
 impl Answer {
     /// Whether the connection may be.
     #[inline(always)]
     pub const fn allowed(&self) -> bool {
-        self.cookie.0 != 0 && self.denied == 0
+        self.cookie.0 != 0 && !self.denied
     }
 }
 
@@ -118,24 +118,54 @@ pub fn ask<T: Tables>(
         key: PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0),
         identity: peer.identity,
         blocks: peer.blocks,
-        protocol: u32::from(protocol.0),
+        protocol: u64::from(protocol.0),
         port: match protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::SCTP => u32::from(port.get()),
+            Protocol::TCP | Protocol::UDP | Protocol::SCTP => u64::from(port.get()),
             _ => NO_PORT,
         },
-        best: 0,
+        rank: 0,
         cookie: 0,
-        denied: 0,
     };
     tables.repeat(ROWS_MAX, &mut search);
+    let [a, b, c, d, ..] = search.cookie.to_le_bytes();
     Answer {
-        cookie: PolicyCookie(search.cookie),
-        denied: search.denied,
+        cookie: PolicyCookie(u32::from_le_bytes([a, b, c, d])),
+        denied: search.rank & 1 != 0,
     }
 }
 
 /// What a packet without ports has: only rules for every port match it.
-const NO_PORT: u32 = 0x1_0000;
+const NO_PORT: u64 = 0x1_0000;
+
+/// All ones where `a < b`, else zero; both below 2^63.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the sign is the answer"
+)]
+fn below(a: u64, b: u64) -> u64 {
+    opaque(((opaque(a.wrapping_sub(b)) as i64) >> 63) as u64)
+}
+
+/// Keeps the compiler from seeing what a number means: it would make branches of it.
+#[inline(always)]
+#[cfg(target_arch = "bpf")]
+fn opaque(number: u64) -> u64 {
+    let mut number = number;
+    // An instruction, if an idle one: the kernel refuses line information of which two entries
+    // point to the same place.
+    // SAFETY: copies a register to itself.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack));
+    }
+    number
+}
+
+#[cfg(not(target_arch = "bpf"))]
+const fn opaque(number: u64) -> u64 {
+    number
+}
 
 /// The look-ups of one question, as a loop that the kernel runs.
 struct Search<'a, T> {
@@ -143,12 +173,12 @@ struct Search<'a, T> {
     key: PolicyKey,
     identity: Identity,
     blocks: BlockGroup,
-    protocol: u32,
-    port: u32,
-    /// One more than the precedence of the rule that was found; 0: none.
-    best: u32,
-    cookie: u32,
-    denied: u32,
+    protocol: u64,
+    port: u64,
+    /// How strong the rule is that was found: two times its precedence, plus one where it denies,
+    /// plus two; 0: none.
+    rank: u64,
+    cookie: u64,
 }
 
 impl<T: Tables> Repeat for Search<'_, T> {
@@ -157,7 +187,7 @@ impl<T: Tables> Repeat for Search<'_, T> {
         let Some(row) = self.tables.policy(&self.key) else {
             return self.next_peer();
         };
-        let before = (self.best, self.cookie, self.denied);
+        let before = (self.rank, self.cookie);
         let mut left = row.count;
         for rule in &row.rules {
             if left == 0 {
@@ -168,7 +198,7 @@ impl<T: Tables> Repeat for Search<'_, T> {
         }
         // The row's memory may have passed to another one while it was read.
         if row.set != self.key.set || row.peer != self.key.peer {
-            (self.best, self.cookie, self.denied) = before;
+            (self.rank, self.cookie) = before;
             return self.next_peer();
         }
         let part = self.key.part.wrapping_add(1);
@@ -181,26 +211,25 @@ impl<T: Tables> Repeat for Search<'_, T> {
 }
 
 impl<T: Tables> Search<'_, T> {
-    /// Takes a rule that matches and is not weaker than what was found before.
+    /// Takes a rule that matches and is not weaker than what was found before. Without branches:
+    /// the verifier would follow each of them through the rules that come after.
     #[inline(always)]
     fn consider(&mut self, rule: &PortRule) {
-        let protocol = u32::from(rule.protocol.0);
-        if protocol != 0 && protocol != self.protocol {
-            return;
-        }
-        let first = u32::from(rule.first_port);
-        let last = u32::from(rule.last_port);
-        let every = first == 0 && last == 0xffff;
-        if !every && (self.port < first || self.port > last) {
-            return;
-        }
-        let rank = u32::from(rule.precedence).wrapping_add(1);
-        let denies = u32::from(rule.flags & rule_flags::DENY != 0);
-        if rank > self.best || (rank == self.best && denies > self.denied) {
-            self.best = rank;
-            self.cookie = rule.cookie.0;
-            self.denied = denies;
-        }
+        let protocol = u64::from(rule.protocol.0);
+        let first = u64::from(rule.first_port);
+        let last = u64::from(rule.last_port);
+        let same_protocol = !below(0, protocol) | !below(0, protocol ^ self.protocol);
+        let every_port = !below(0, first) & !below(last, 0xffff);
+        let in_range = !below(self.port, first) & !below(last, self.port);
+        // Deny is the stronger of two rules with one precedence.
+        let deny = u64::from(rule.flags & rule_flags::DENY);
+        let rank = u64::from(rule.precedence)
+            .wrapping_mul(2)
+            .wrapping_add(deny)
+            .wrapping_add(2);
+        let takes = same_protocol & (every_port | in_range) & below(self.rank, rank);
+        self.rank = (rank & takes) | (self.rank & !takes);
+        self.cookie = (u64::from(rule.cookie.0) & takes) | (self.cookie & !takes);
     }
 
     /// On to the next key; `true` after the last one.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making the packet what its flow entry says.
 
-use crate::run::{Redirect, Verdict};
+use crate::fate::{Fate, Redirect};
 use crate::tables::Tables;
 use weir_abi::flow::{Action, Kind};
 use weir_abi::observation::Hook;
@@ -24,23 +24,23 @@ pub fn apply<P: PacketWrite, T: Tables>(
     entry: &FlowEntry,
     tunnel: Option<Room>,
     through_neighbour: bool,
-) -> Result<Verdict, DropReason> {
+) -> Fate {
     let Some(action) = Action::from_number(entry.action) else {
-        return Err(DropReason::WriteError);
+        return Fate::drop(DropReason::WriteError);
     };
-    if entry.kind.translates() {
-        translate(packet, summary, entry).map_err(|_| DropReason::ChecksumL4)?;
+    if entry.kind.translates() && translate(packet, summary, entry).is_err() {
+        return Fate::drop(DropReason::ChecksumL4);
     }
-    if !matches!(action, Action::Pass | Action::ToHost) {
-        decrement_ttl(packet, summary).map_err(write_error)?;
+    if !matches!(action, Action::Pass | Action::ToHost) && decrement_ttl(packet, summary).is_err() {
+        return Fate::drop(DropReason::WriteError);
     }
-    if let Some(room) = tunnel {
-        packet
-            .close_room(room, summary.is_v4)
-            .map_err(write_error)?;
+    if let Some(room) = tunnel
+        && packet.close_room(room, summary.is_v4).is_err()
+    {
+        return Fate::drop(DropReason::WriteError);
     }
     let redirect = match action {
-        Action::Pass => return Ok(Verdict::Pass),
+        Action::Pass => return Fate::PASS,
         Action::ToHost => Redirect::Ingress(entry.egress),
         // The shortcut into the pod's namespace exists where packets come in only.
         Action::ToEndpoint => match hook {
@@ -50,25 +50,19 @@ pub fn apply<P: PacketWrite, T: Tables>(
         Action::ToDevice => towards_next_hop(entry, through_neighbour),
         Action::ToTunnel => {
             let Some(node) = tables.node(entry.node) else {
-                return Err(DropReason::NoTunnelEndpoint);
+                return Fate::drop(DropReason::NoTunnelEndpoint);
             };
             let port = tables.config(|config| &config.tunnel_port);
             if let Some(reason) = encapsulate(packet, node, entry, summary, port) {
-                return Err(reason);
+                return Fate::drop(reason);
             }
-            return Ok(Verdict::Redirect(towards_next_hop(
-                entry,
-                through_neighbour,
-            )));
+            return Fate::redirect(towards_next_hop(entry, through_neighbour));
         }
     };
-    store_macs(packet, entry, summary.is_v4).map_err(write_error)?;
-    Ok(Verdict::Redirect(redirect))
-}
-
-#[inline(always)]
-fn write_error(_: WriteError) -> DropReason {
-    DropReason::WriteError
+    if store_macs(packet, entry, summary.is_v4).is_err() {
+        return Fate::drop(DropReason::WriteError);
+    }
+    Fate::redirect(redirect)
 }
 
 #[inline(always)]

@@ -2,10 +2,10 @@
 //! A packet's whole stay at a hook: parse, find or decide, rewrite.
 
 use crate::answer::{conclude, refused, unfit};
-use crate::arrive::{concerns_flows, follow_fragments, link_local, parse, verdict_of};
-use crate::decide::decide;
+use crate::arrive::{concerns_flows, fate_of, follow_fragments, link_local, parse};
 use crate::decision::{Outcome, Workspace};
 use crate::established;
+use crate::fate::{Fate, Verdict};
 use crate::related;
 use crate::rewrite;
 use crate::tables::Tables;
@@ -24,31 +24,6 @@ pub struct Arrival {
     pub tunnel_source: Option<Address>,
 }
 
-/// Where a rewritten packet goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Redirect {
-    /// Into the namespace behind the other end of this link, at once (`bpf_redirect_peer`).
-    Peer(IfIndex),
-    /// Out of this device, as it is (`bpf_redirect`).
-    Egress(IfIndex),
-    /// Out of this device, MAC addresses by the kernel (`bpf_redirect_neigh`).
-    Neighbour(IfIndex),
-    /// In through this device (`bpf_redirect` with `BPF_F_INGRESS`).
-    Ingress(IfIndex),
-}
-
-/// What becomes of a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It goes on along the path it is on.
-    Pass,
-    Redirect(Redirect),
-    /// It is gone, for this reason.
-    Drop(DropReason),
-    /// It is gone for this reason, but its sender is told by the packet that it becomes.
-    Answer(DropReason, Redirect),
-}
-
 /// Handles one packet; afterwards `workspace` explains the verdict.
 pub fn run<P: PacketWrite, T: Tables>(
     packet: &mut P,
@@ -57,8 +32,8 @@ pub fn run<P: PacketWrite, T: Tables>(
     ifindex: IfIndex,
     workspace: &mut Workspace,
 ) -> Verdict {
-    let verdict = start(packet, tables, hook, ifindex, workspace);
-    conclude(packet, tables, workspace, verdict)
+    let fate = start(packet, tables, hook, ifindex, workspace);
+    conclude(packet, tables, workspace, fate).verdict()
 }
 
 /// First half of [`run`]: everything but turning a packet into the error that answers it, so that
@@ -70,33 +45,36 @@ pub fn start<P: PacketWrite, T: Tables>(
     hook: Hook,
     ifindex: IfIndex,
     workspace: &mut Workspace,
-) -> Verdict {
+) -> Fate {
     workspace.parsed = false;
     workspace.decision.report = false;
+    workspace.decision.direction = direction(hook);
     workspace.arrival = Arrival {
         hook,
         ifindex,
         tunnel_source: None,
     };
     let mut tunnel = None;
-    if let Err(verdict) = parse(packet, tables, workspace, &mut tunnel) {
+    let parsed = parse(packet, tables, workspace, &mut tunnel);
+    if !parsed.is_open() {
         workspace.decision.reset();
-        return verdict;
+        return parsed;
     }
     if matches!(hook, Hook::ToNetdev) && !concerns_flows(tables, &workspace.summary) {
-        return Verdict::Pass;
+        return Fate::PASS;
     }
     workspace.parsed = true;
-    if !matches!(workspace.summary.fragment, Fragment::Whole)
-        && let Err(verdict) = follow_fragments(tables, &workspace.arrival, &mut workspace.summary)
-    {
-        workspace.decision.reset();
-        return verdict;
+    if !matches!(workspace.summary.fragment, Fragment::Whole) {
+        let followed = follow_fragments(tables, &workspace.arrival, &mut workspace.summary);
+        if !followed.is_open() {
+            workspace.decision.reset();
+            return followed;
+        }
     }
     let class = workspace.summary.class;
     if matches!(class, PacketClass::LinkLocal) && matches!(hook, Hook::FromContainer) {
         workspace.decision.reset();
-        return verdict_of(link_local(packet, &workspace.summary), ifindex);
+        return fate_of(link_local(packet, &workspace.summary), ifindex);
     }
 
     let now = tables.now();
@@ -116,13 +94,10 @@ pub fn start<P: PacketWrite, T: Tables>(
         established::touch(tables, &workspace.summary, &flow, now);
         flow.fixed()
     } else {
-        let outcome = decide(packet, tables, workspace);
-        workspace.decision.direction =
-            if workspace.decision.policy & policy_flags::INGRESS_DENIED == 0 {
-                direction(hook)
-            } else {
-                Direction::Ingress
-            };
+        let outcome = tables.decide(packet, workspace);
+        if workspace.decision.policy & policy_flags::INGRESS_DENIED != 0 {
+            workspace.decision.direction = Direction::Ingress;
+        }
         let refusal = match outcome {
             Outcome::Forward => {
                 let reason = unfit(&workspace.summary, segment_size, &workspace.decision.entry);
@@ -132,7 +107,7 @@ pub fn start<P: PacketWrite, T: Tables>(
             }
             Outcome::Pass => {
                 tables.count_packet(0, direction(hook), workspace.summary.l3_length);
-                return Verdict::Pass;
+                return Fate::PASS;
             }
             Outcome::Drop(reason) => Some(reason),
         };
@@ -142,7 +117,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         if workspace.decision.related {
             tables.count(Counter::IcmpErrorsTranslated);
             if !related::translate(packet, workspace) {
-                return Verdict::Drop(DropReason::ChecksumL4);
+                return Fate::drop(DropReason::ChecksumL4);
             }
         }
         through_neighbour = workspace.decision.through_neighbour;
@@ -150,7 +125,7 @@ pub fn start<P: PacketWrite, T: Tables>(
     };
     let summary = &workspace.summary;
     tables.count_packet(0, direction(hook), summary.l3_length);
-    match rewrite::apply(
+    rewrite::apply(
         packet,
         tables,
         hook,
@@ -158,10 +133,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         entry,
         tunnel,
         through_neighbour,
-    ) {
-        Ok(verdict) => verdict,
-        Err(reason) => Verdict::Drop(reason),
-    }
+    )
 }
 
 /// Which way a packet at this hook travels, seen from pods and node.

@@ -18,7 +18,7 @@ use weir_packet::Summary;
 
 /// Step of the slow path for a new connection: where the packet was sent to a service,
 /// [`Decision::after`] gets the address of a backend.
-#[inline(never)]
+#[inline(always)]
 pub fn select<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
     let Workspace {
         decision,

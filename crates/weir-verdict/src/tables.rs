@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What decisions look up and leave behind.
 
+use crate::decide::decide;
+use crate::decision::{Outcome, Workspace};
 use crate::live::LiveFlow;
+use crate::{policy, service};
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::IpcacheRow;
@@ -15,6 +18,8 @@ use weir_abi::{
     Address, DatapathConfig, EndpointRow, FlowEntry, FlowKey, Generation, IfIndex, MacAddress,
     NodeIndex, PolicyCookie, Seconds, ServiceId, Slot,
 };
+
+use weir_packet::PacketRead;
 
 /// What an insertion does when the key is there already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +82,31 @@ pub trait Tables {
                 break;
             }
         }
+    }
+
+    /// The slow path and steps of it, which the kernel's build replaces by functions that the
+    /// verifier reads once, instead of again on each way that leads to them.
+    fn decide<P: PacketRead>(&self, packet: &P, workspace: &mut Workspace) -> Outcome
+    where
+        Self: Sized,
+    {
+        decide(packet, self, workspace)
+    }
+
+    /// As [`Self::decide`].
+    fn select_backend(&self, workspace: &mut Workspace) -> Outcome
+    where
+        Self: Sized,
+    {
+        service::select(self, workspace)
+    }
+
+    /// As [`Self::decide`].
+    fn check_policy(&self, workspace: &mut Workspace) -> Outcome
+    where
+        Self: Sized,
+    {
+        policy::check(self, workspace)
     }
 
     fn flow(&self, key: &FlowKey) -> Option<LiveFlow<'_>>;
