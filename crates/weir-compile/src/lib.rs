@@ -16,6 +16,7 @@ pub mod prefix;
 pub mod problem;
 pub mod routes;
 pub mod rows;
+pub mod service;
 
 pub use compile::{Compiled, LocalEndpoint, Owner, RoutingMode, Settings, compile};
 pub use indices::NodeIndices;

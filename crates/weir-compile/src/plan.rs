@@ -8,16 +8,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::node::NodeRow;
-use weir_abi::{Address, EndpointRow, NodeIndex, Slot};
+use weir_abi::service::{BackendRow, FrontendKey, FrontendRow, SourceRangeKey};
+use weir_abi::{Address, EndpointRow, NodeIndex, ServiceId, Slot};
 
 use crate::Rows;
 use crate::prefix::display_prefix;
+use crate::service::{ServiceBackend, socket};
 
-/// One write to one map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One write to one map; lists are shared with the rows that they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     UpsertNode(NodeIndex, NodeRow),
     UpsertEndpoint(Address, EndpointRow),
@@ -28,6 +31,24 @@ pub enum Operation {
     DeleteMasqueradeExempt(PrefixKey),
     /// Writes an all-zero row: places of an array cannot be removed.
     DeleteNode(NodeIndex),
+    /// Writes a run of places, from the first one on.
+    UpsertBackends(u32, Arc<[BackendRow]>),
+    /// Backends of one service port.
+    UpsertServiceBackends(ServiceId, Arc<[ServiceBackend]>),
+    /// A whole table, by its number.
+    UpsertMaglev(u32, Arc<[u16]>),
+    UpsertSourceRange(SourceRangeKey),
+    /// Marks an address as a service's: [`crate::service::address_row`] in the `ipcache` map.
+    UpsertServiceAddress(Address),
+    UpsertFrontend(FrontendKey, FrontendRow),
+    DeleteFrontend(FrontendKey),
+    DeleteServiceAddress(Address),
+    DeleteSourceRange(SourceRangeKey),
+    /// Writes zeros.
+    DeleteMaglev(u32),
+    DeleteServiceBackends(ServiceId, Arc<[ServiceBackend]>),
+    /// Writes all-zero rows to as many places, from the first one on.
+    DeleteBackends(u32, u32),
     /// Has the flows that depend on this slot decided again.
     Bump(Slot),
 }
@@ -42,7 +63,47 @@ impl Operation {
             Self::UpsertMasqueradeExempt(_) | Self::DeleteMasqueradeExempt(_) => {
                 weir_abi::map::MASQUERADE_EXEMPT.name
             }
+            Self::UpsertBackends(..) | Self::DeleteBackends(..) => weir_abi::map::BACKENDS.name,
+            Self::UpsertServiceBackends(..) | Self::DeleteServiceBackends(..) => {
+                weir_abi::map::SERVICE_BACKENDS.name
+            }
+            Self::UpsertMaglev(..) | Self::DeleteMaglev(_) => weir_abi::map::MAGLEV.name,
+            Self::UpsertSourceRange(_) | Self::DeleteSourceRange(_) => {
+                weir_abi::map::SOURCE_RANGES.name
+            }
+            Self::UpsertServiceAddress(_) | Self::DeleteServiceAddress(_) => {
+                weir_abi::map::IPCACHE.name
+            }
+            Self::UpsertFrontend(..) | Self::DeleteFrontend(_) => weir_abi::map::FRONTENDS.name,
             Self::Bump(_) => weir_abi::map::GENERATIONS.name,
+        }
+    }
+
+    /// Whether the operation takes away what an operation before it should have made unused: where
+    /// one of those has failed, this one must wait for another plan.
+    pub const fn waits(&self) -> bool {
+        match self {
+            Self::DeleteIpcache(_)
+            | Self::DeleteEndpoint(_)
+            | Self::DeleteMasqueradeExempt(_)
+            | Self::DeleteNode(_)
+            | Self::DeleteServiceAddress(_)
+            | Self::DeleteSourceRange(_)
+            | Self::DeleteMaglev(_)
+            | Self::DeleteServiceBackends(..)
+            | Self::DeleteBackends(..) => true,
+            Self::UpsertNode(..)
+            | Self::UpsertEndpoint(..)
+            | Self::UpsertIpcache(..)
+            | Self::UpsertMasqueradeExempt(_)
+            | Self::UpsertBackends(..)
+            | Self::UpsertServiceBackends(..)
+            | Self::UpsertMaglev(..)
+            | Self::UpsertSourceRange(_)
+            | Self::UpsertServiceAddress(_)
+            | Self::UpsertFrontend(..)
+            | Self::DeleteFrontend(_)
+            | Self::Bump(_) => false,
         }
     }
 }
@@ -72,9 +133,65 @@ impl fmt::Display for Operation {
             }
             Self::DeleteEndpoint(address) => write!(f, "delete {map} {address}"),
             Self::DeleteNode(index) => write!(f, "delete {map} {index}"),
+            Self::UpsertBackends(first, rows) => {
+                write!(f, "set {map} {first}:")?;
+                for row in rows.iter() {
+                    write!(f, " {}", socket(row.address, row.port))?;
+                }
+                Ok(())
+            }
+            Self::UpsertServiceBackends(service, some) => {
+                write!(f, "set {map} of service {service}:")?;
+                for one in some.iter() {
+                    let socket = socket(one.address, one.port);
+                    write!(f, " {socket} flags {:#x}", one.flags)?;
+                }
+                Ok(())
+            }
+            Self::UpsertMaglev(table, entries) => {
+                write!(f, "set {map} {table}: {} entries", entries.len())
+            }
+            Self::UpsertSourceRange(key) => write!(f, "set {map} {}", range(key)),
+            Self::UpsertServiceAddress(address) => write!(f, "set {map} {address}: service"),
+            Self::UpsertFrontend(key, row) => write!(
+                f,
+                "set {map} {}/{}: id {} service {} backends {}+{} and {}+{}",
+                socket(key.address, key.port),
+                key.protocol,
+                row.id,
+                row.service,
+                row.internal.first,
+                row.internal.count,
+                row.external.first,
+                row.external.count
+            ),
+            Self::DeleteFrontend(key) => {
+                let socket = socket(key.address, key.port);
+                write!(f, "delete {map} {socket}/{}", key.protocol)
+            }
+            Self::DeleteServiceAddress(address) => write!(f, "delete {map} {address}"),
+            Self::DeleteSourceRange(key) => write!(f, "delete {map} {}", range(key)),
+            Self::DeleteMaglev(table) => write!(f, "delete {map} {table}"),
+            Self::DeleteServiceBackends(service, some) => {
+                write!(f, "delete {map} of service {service}:")?;
+                for one in some.iter() {
+                    write!(f, " {}", socket(one.address, one.port))?;
+                }
+                Ok(())
+            }
+            Self::DeleteBackends(first, count) => write!(f, "delete {map} {first}+{count}"),
             Self::Bump(slot) => write!(f, "bump {map} {slot}"),
         }
     }
+}
+
+/// A range and the service port that it is about.
+fn range(key: &SourceRangeKey) -> impl fmt::Display {
+    let prefix = PrefixKey {
+        length: key.length.saturating_sub(32),
+        address: key.address,
+    };
+    format!("{} of service {}", display_prefix(&prefix), key.service)
 }
 
 /// What takes the kernel from realized to desired, in the order in which it has to happen.

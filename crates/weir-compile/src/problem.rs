@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use weir_model::{NodeName, PodCidr, PodRef};
 
 use crate::compile::Owner;
+use crate::service::FrontendOwner;
 
 /// Something in the world that has no rows, or not those that it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -40,6 +41,15 @@ pub enum Problem {
         map: &'static str,
         size: u32,
         object: String,
+    },
+    #[error(
+        "{} claims {frontend}, which {} has: {} keeps it",
+        second.describe(), first.describe(), first.describe()
+    )]
+    DuplicateFrontend {
+        frontend: String,
+        first: FrontendOwner,
+        second: FrontendOwner,
     },
     #[error("pod {pod} has no identity: all {count} numbers are in use")]
     NoIdentity { pod: PodRef, count: u32 },

@@ -52,7 +52,20 @@ impl Rows {
             Operation::DeleteEndpoint(key) => drop(self.endpoints.remove(&key)),
             Operation::DeleteMasqueradeExempt(key) => drop(self.masquerade_exempt.remove(&key)),
             Operation::DeleteNode(key) => drop(self.nodes.remove(&key)),
-            Operation::Bump(_) => {}
+            // Those of services have their own rows.
+            Operation::UpsertBackends(..)
+            | Operation::UpsertServiceBackends(..)
+            | Operation::UpsertMaglev(..)
+            | Operation::UpsertSourceRange(_)
+            | Operation::UpsertServiceAddress(_)
+            | Operation::UpsertFrontend(..)
+            | Operation::DeleteFrontend(_)
+            | Operation::DeleteServiceAddress(_)
+            | Operation::DeleteSourceRange(_)
+            | Operation::DeleteMaglev(_)
+            | Operation::DeleteServiceBackends(..)
+            | Operation::DeleteBackends(..)
+            | Operation::Bump(_) => {}
         }
     }
 }

@@ -27,6 +27,24 @@ impl Touched {
         }
     }
 
+    /// Concerns what another batch does, too.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            all,
+            services,
+            policies,
+            pods,
+            namespaces,
+            nodes,
+        } = other;
+        self.all |= all;
+        self.services.extend(services);
+        self.policies.extend(policies);
+        self.pods.extend(pods);
+        self.namespaces.extend(namespaces);
+        self.nodes.extend(nodes);
+    }
+
     /// Whether nothing is concerned.
     pub fn is_empty(&self) -> bool {
         let Self {

@@ -107,7 +107,20 @@ proptest! {
                 Operation::UpsertNode(index, _) => {
                     prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
                 }
-                Operation::Bump(_) => unreachable!(),
+                // Services have their own rows and tests.
+                Operation::UpsertBackends(..)
+                | Operation::UpsertServiceBackends(..)
+                | Operation::UpsertMaglev(..)
+                | Operation::UpsertSourceRange(_)
+                | Operation::UpsertServiceAddress(_)
+                | Operation::UpsertFrontend(..)
+                | Operation::DeleteFrontend(_)
+                | Operation::DeleteServiceAddress(_)
+                | Operation::DeleteSourceRange(_)
+                | Operation::DeleteMaglev(_)
+                | Operation::DeleteServiceBackends(..)
+                | Operation::DeleteBackends(..)
+                | Operation::Bump(_) => unreachable!(),
             }
         }
     }

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rows of services, kept between changes.
+//!
+//! [`ServiceCompiler::update`] looks at the services that a batch of changes concerns and hands out
+//! what is to be written, in order; the rest of ten thousand services costs nothing. Numbers and
+//! places stay with their service, over a restart too: they are taken over from the rows themselves.
+//!
+//! Start reading at `choice` (which endpoints answer), then `wanted` (what a service asks for), then
+//! `settle` (how it gets its rows).
+
+mod changes;
+mod choice;
+mod ledger;
+mod maglev;
+mod numbers;
+mod restore;
+mod rows;
+mod runs;
+mod settle;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use weir_abi::service::FrontendKey;
+use weir_abi::{Address, Port, Protocol, ServiceId};
+use weir_model::{NodeName, PodRef, Service, ServiceRef, Touched, World, Zone};
+
+use self::ledger::Ledger;
+use self::numbers::Numbers;
+use self::settle::Held;
+pub(crate) use self::settle::socket;
+use crate::{Operation, Problem};
+
+pub use self::changes::plan;
+pub use self::choice::BackendState;
+pub use self::maglev::TableSize;
+pub use self::rows::{Check, Places, ServiceBackend, ServiceBackends, ServiceRows, address_row};
+
+/// What is configured for this node, and the limits of its maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    pub node: NodeName,
+    /// Where this node is, by its label.
+    pub zone: Option<Zone>,
+    /// This node's own addresses: where node ports and host ports are reached.
+    pub node_addresses: Vec<IpAddr>,
+    /// Entries of a Maglev table; none: backends are chosen by hash.
+    pub maglev: Option<TableSize>,
+    pub frontends_size: u32,
+    pub backends_size: u32,
+    pub service_backends_size: u32,
+    pub source_ranges_size: u32,
+    /// Entries of all Maglev tables together.
+    pub maglev_size: u32,
+    /// Rows from before a restart that belong to no known service stay: not every source has told
+    /// everything yet. A service without endpoint slices is not taken for known either.
+    pub keep_unknown: bool,
+}
+
+/// Whose a frontend is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrontendOwner {
+    Service(ServiceRef),
+    /// By a host port.
+    Pod(PodRef),
+}
+
+impl FrontendOwner {
+    /// `service shop/web`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Service(name) => format!("service {name}"),
+            Self::Pod(name) => format!("pod {name}"),
+        }
+    }
+}
+
+impl fmt::Display for FrontendOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => name.fmt(f),
+            Self::Pod(name) => name.fmt(f),
+        }
+    }
+}
+
+/// Of two that claim one thing the lower one gets it: the older, unknown ages last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    unknown: bool,
+    created: i64,
+}
+
+impl Age {
+    const fn new(created: i64) -> Self {
+        Self {
+            unknown: created == 0,
+            created,
+        }
+    }
+}
+
+/// What a load balancer is told when it asks about a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub port: u16,
+    /// Ready endpoints on this node, each address once.
+    pub local_endpoints: usize,
+}
+
+/// What an update changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceDelta {
+    /// What is to be written, in this order.
+    pub operations: Vec<Operation>,
+    /// [`ServiceCompiler::problems`] differ from before.
+    pub problems_changed: bool,
+}
+
+/// The desired rows of all services, and whose they are.
+#[derive(Debug, Default)]
+pub struct ServiceCompiler {
+    ledger: Ledger,
+    frontend_ids: Numbers,
+    service_ids: Numbers,
+    owners: BTreeMap<FrontendOwner, Held>,
+    by_id: BTreeMap<ServiceId, FrontendOwner>,
+    /// Frontends that more than one owner asks for.
+    contested: BTreeMap<FrontendKey, BTreeSet<FrontendOwner>>,
+    /// Owners for whose rows there was no room.
+    starved: BTreeSet<FrontendOwner>,
+    /// Room was made since.
+    room: bool,
+    problems: BTreeMap<FrontendOwner, Vec<Problem>>,
+    problems_changed: bool,
+    health: BTreeMap<ServiceRef, HealthCheck>,
+    /// As they were at the last update.
+    settings: Option<ServiceSettings>,
+    /// The addresses of all nodes, this one's too.
+    nodes: BTreeSet<Address>,
+    /// Addresses whose frontends changed in this update.
+    addresses: BTreeSet<Address>,
+    /// Numbers in rows from before a restart that nobody has taken over.
+    restored_ids: BTreeSet<ServiceId>,
+    /// There are such rows.
+    restored: bool,
+}
+
+impl ServiceCompiler {
+    /// For an empty kernel.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The desired rows.
+    pub const fn rows(&self) -> &ServiceRows {
+        &self.ledger.rows
+    }
+
+    /// What could not be had, by owner.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().flatten()
+    }
+
+    /// Whose frontend this is, for names in events.
+    pub fn frontend_at(
+        &self,
+        address: Address,
+        port: Port,
+        protocol: Protocol,
+    ) -> Option<&FrontendOwner> {
+        let key = FrontendKey::new(address, port, protocol);
+        self.owner_of(self.ledger.rows.frontends.get(&key)?.service)
+    }
+
+    /// Whose service port this is.
+    pub fn owner_of(&self, service: ServiceId) -> Option<&FrontendOwner> {
+        self.by_id.get(&service)
+    }
+
+    /// Services that load balancers ask about.
+    pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceRef, &HealthCheck)> {
+        self.health.iter()
+    }
+
+    /// Everything that was handed out is in the kernel: places that it does not name any more may
+    /// be used again. Tells whether an update will find room for something that had none.
+    pub fn executed(&mut self) -> bool {
+        self.room |= self.ledger.executed();
+        self.room && !self.starved.is_empty()
+    }
+
+    /// Brings the rows up to the world, as far as it is concerned.
+    pub fn update(
+        &mut self,
+        world: &World,
+        touched: &Touched,
+        settings: &ServiceSettings,
+    ) -> ServiceDelta {
+        let all = touched.all || self.settings.as_ref() != Some(settings);
+        self.ledger.resize(settings);
+        if all || !touched.nodes.is_empty() {
+            self.look_at_nodes(world, settings);
+        }
+        let mut queue = if all {
+            self.everybody(world)
+        } else {
+            let services = touched.services.iter().cloned();
+            let pods = touched.pods.iter().cloned().map(FrontendOwner::Pod);
+            services.map(FrontendOwner::Service).chain(pods).collect()
+        };
+        if std::mem::take(&mut self.room) {
+            queue.extend(self.starved.iter().cloned());
+        }
+        while let Some(owner) = queue.pop_first() {
+            self.look_at(&owner, world, settings, &mut queue);
+        }
+        if !settings.keep_unknown && std::mem::take(&mut self.restored) {
+            self.forget_unknown();
+        }
+        for address in std::mem::take(&mut self.addresses) {
+            self.claim_address(address);
+        }
+        if all {
+            self.settings = Some(settings.clone());
+        }
+        ServiceDelta {
+            operations: self.ledger.changes().in_order(),
+            problems_changed: std::mem::take(&mut self.problems_changed),
+        }
+    }
+
+    fn everybody(&self, world: &World) -> BTreeSet<FrontendOwner> {
+        let services = world.services().map(|service| service.reference.clone());
+        let pods = world
+            .pods()
+            .filter(|pod| pod.container_ports.iter().any(|port| port.host.is_some()))
+            .map(|pod| FrontendOwner::Pod(pod.reference.clone()));
+        let mut all: BTreeSet<_> = services.map(FrontendOwner::Service).chain(pods).collect();
+        all.extend(self.owners.keys().cloned());
+        all
+    }
+
+    fn look_at(
+        &mut self,
+        owner: &FrontendOwner,
+        world: &World,
+        settings: &ServiceSettings,
+        queue: &mut BTreeSet<FrontendOwner>,
+    ) {
+        let (age, wanted) = match owner {
+            FrontendOwner::Service(name) => {
+                let service = world.service(name);
+                self.check_health(name, service.map(AsRef::as_ref), world, settings);
+                let Some(service) = service else {
+                    return self.settle(owner, Age::default(), Vec::new(), settings, queue);
+                };
+                let unknown = settings.keep_unknown && world.slices_of(name).is_empty();
+                if unknown && self.restored && !self.owners.contains_key(owner) {
+                    return;
+                }
+                let wanted = wanted::of_service(world, service, settings);
+                (Age::new(service.created), wanted)
+            }
+            FrontendOwner::Pod(name) => {
+                let pod = world.pod(name);
+                let wanted = pod.map(|pod| wanted::of_pod(pod, settings));
+                let created = pod.map_or(0, |pod| pod.created);
+                (Age::new(created), wanted.unwrap_or_default())
+            }
+        };
+        // Most pods have no host port, and never had one.
+        if !wanted.is_empty() || self.owners.contains_key(owner) {
+            self.settle(owner, age, wanted, settings, queue);
+        }
+    }
+
+    fn check_health(
+        &mut self,
+        name: &ServiceRef,
+        service: Option<&Service>,
+        world: &World,
+        settings: &ServiceSettings,
+    ) {
+        let found = service.and_then(|service| Some((service, service.health_check()?)));
+        let Some((service, port)) = found else {
+            self.health.remove(name);
+            return;
+        };
+        let slices = world.slices_of(name).iter();
+        let local: BTreeSet<IpAddr> = slices
+            .flat_map(|slice| slice.endpoints.iter())
+            .filter(|one| one.ready || service.publish_not_ready)
+            .filter(|one| one.node.as_ref() == Some(&settings.node))
+            .map(|one| one.address)
+            .collect();
+        let check = HealthCheck {
+            port,
+            local_endpoints: local.len(),
+        };
+        self.health.insert(name.clone(), check);
+    }
+
+    fn set_problems(&mut self, owner: &FrontendOwner, problems: Vec<Problem>) {
+        let old = self.problems.get(owner).map_or(&[][..], Vec::as_slice);
+        if old == problems {
+            return;
+        }
+        self.problems_changed = true;
+        if problems.is_empty() {
+            self.problems.remove(owner);
+        } else {
+            self.problems.insert(owner.clone(), problems);
+        }
+    }
+
+    fn look_at_nodes(&mut self, world: &World, settings: &ServiceSettings) {
+        let objects = world.nodes().flat_map(|node| node.addresses.iter());
+        let addresses = objects.chain(&settings.node_addresses);
+        let now = addresses.map(|ip| Address::from(*ip)).collect();
+        let before = std::mem::replace(&mut self.nodes, now);
+        self.addresses
+            .extend(before.symmetric_difference(&self.nodes));
+    }
+
+    /// Whether an address is a service's alone, now that its frontends changed. A node's is not:
+    /// what no frontend answers there is for the node.
+    fn claim_address(&mut self, address: Address) {
+        use weir_abi::service::FrontendKind;
+        let theirs = |kind: u8| {
+            FrontendKind::from_number(kind).is_some_and(|kind| match kind {
+                FrontendKind::ClusterIp
+                | FrontendKind::ExternalIps
+                | FrontendKind::LoadBalancer => true,
+                FrontendKind::NodePort | FrontendKind::HostPort => false,
+            })
+        };
+        let rows = &self.ledger.rows;
+        let first = FrontendKey::new(address, Port::NONE, Protocol(0));
+        let here = rows
+            .frontends
+            .range(first..)
+            .take_while(|(key, _)| key.address == address);
+        let claimed =
+            !self.nodes.contains(&address) && here.into_iter().any(|(_, row)| theirs(row.kind));
+        if rows.addresses.contains(&address) != claimed {
+            self.ledger.set_address(address, claimed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
