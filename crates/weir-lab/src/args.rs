@@ -180,7 +180,7 @@ pub(crate) struct Probe {
     /// Source: NS/POD, node:NAME, external:NAME, world, or an address of one of them.
     #[arg(long, required_unless_present = "batch")]
     pub(crate) from: Option<String>,
-    /// Destination: the same, svc:NS/NAME, or any address.
+    /// Destination: the same, svc:NS/NAME, dns:NAME as the source resolves it, or any address.
     #[arg(long, required_unless_present = "batch")]
     pub(crate) to: Option<String>,
     /// Destination port.
@@ -204,6 +204,24 @@ pub(crate) struct Probe {
     /// Make the destination answer for the time of the probe where nothing listens yet.
     #[arg(long)]
     pub(crate) serve: bool,
+    /// Ask for this page over HTTP and show status and text, whatever they are.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) http: Option<String>,
+    /// How many exchanges; several run at once unless there is an interval.
+    #[arg(long)]
+    pub(crate) count: Option<u32>,
+    /// Pause between the starts of two exchanges.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) interval: Option<Duration>,
+    /// Do all of them over one connection or from one datagram socket.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Send datagrams from a socket that is not connected.
+    #[arg(long)]
+    pub(crate) unconnected: bool,
+    /// Stop when this workload (NS/POD) answers.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) until: Option<String>,
     /// One JSON request per line in (`-` is standard input), one JSON answer per line out, run in parallel.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub(crate) batch: Option<PathBuf>,

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is said between the command and the daemon, and between the daemon and its sandboxes: one JSON value a line.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+mod probe;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{config::Topology, object::Object};
+pub(crate) use probe::{Exchange, Outcome, Path, ProbeAnswer, ProbeRequest, Series, Span};
 
 /// A transport protocol that probes speak.
 #[derive(
@@ -33,79 +32,6 @@ pub(crate) enum Protocol {
     Udp,
     Sctp,
     Icmp,
-}
-
-/// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Outcome {
-    Connected,
-    Refused,
-    Timeout,
-    Unreachable,
-    Reset,
-    Error,
-}
-
-/// A probe as users write it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProbeRequest {
-    #[serde(default)]
-    pub(crate) id: Value,
-    pub(crate) from: String,
-    pub(crate) to: String,
-    #[serde(default)]
-    pub(crate) port: Option<u16>,
-    #[serde(default)]
-    pub(crate) protocol: Protocol,
-    #[serde(default)]
-    pub(crate) family: Option<u8>,
-    #[serde(default = "one_second")]
-    pub(crate) timeout_ms: u64,
-    #[serde(default)]
-    pub(crate) source_port: Option<u16>,
-    #[serde(default)]
-    pub(crate) size: Option<u32>,
-    #[serde(default)]
-    pub(crate) serve: bool,
-}
-
-fn one_second() -> u64 {
-    1000
-}
-
-/// What a probe found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ProbeAnswer {
-    #[serde(skip_serializing_if = "Value::is_null", default)]
-    pub(crate) id: Value,
-    pub(crate) allowed: bool,
-    pub(crate) outcome: Outcome,
-    pub(crate) latency_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) peer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) source_seen: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) error: Option<String>,
-}
-
-impl ProbeAnswer {
-    pub(crate) fn failed(outcome: Outcome, error: impl Into<String>) -> Self {
-        Self {
-            id: Value::Null,
-            allowed: false,
-            outcome,
-            latency_us: 0,
-            peer: None,
-            source_seen: None,
-            address: None,
-            error: Some(error.into()),
-        }
-    }
 }
 
 /// What the echo server says about itself and its client.
@@ -132,17 +58,6 @@ pub(crate) struct Flows {
     pub(crate) size: u32,
 }
 
-/// From where to where a sandbox sends.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Path {
-    pub(crate) destination: SocketAddr,
-    #[serde(default)]
-    pub(crate) source: Option<IpAddr>,
-    #[serde(default)]
-    pub(crate) source_port: Option<u16>,
-    pub(crate) timeout_ms: u64,
-}
-
 /// What the daemon tells a sandbox to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,8 +73,11 @@ pub(crate) enum Order {
     },
     Probe {
         path: Path,
-        protocol: Protocol,
-        size: Option<u32>,
+        exchange: Box<Exchange>,
+    },
+    /// Ask the pod's own resolver for the addresses of a name.
+    Resolve {
+        name: String,
     },
     /// Only make a TCP connection.
     Connect {

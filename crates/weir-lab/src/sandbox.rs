@@ -7,17 +7,19 @@
 mod bulk;
 mod control;
 mod echo;
+mod exchange;
 mod flows;
 mod icmp;
 mod probe;
 mod process;
+mod series;
 mod setup;
 mod socket;
 mod udp;
 
 use std::{os::unix::net::UnixStream, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub(crate) use setup::{Kind, Specification};
 

@@ -6,5 +6,6 @@ mod lab {
     mod control_plane;
     mod harness;
     mod kernel_routing;
+    mod probes;
     mod weir;
 }

@@ -1,50 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Probes: finding both ends of a request, and letting the source's sandbox do it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+mod end;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use weir_net::Family;
 
-use super::{
-    Say,
-    handle::Sandbox,
-    lab::{Lab, pod_key},
-};
+use super::{Say, handle::Sandbox, lab::Lab};
 use crate::{
-    args::parse_address,
     config::address_of,
-    locked,
-    object::Key,
     protocol::{
         Flows, Order, Outcome, Path, ProbeAnswer, ProbeRequest, Protocol, Response, Transfer,
     },
 };
+use end::{End, Server};
 
 /// What a sandbox may take beyond the time of the probe itself.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// One end of a probe.
-#[derive(Debug)]
-struct End {
-    name: String,
-    sandbox: Option<Arc<Sandbox>>,
-    addresses: Vec<IpAddr>,
-    /// Whether the reference was an address, which then has to be used.
-    exact: bool,
-    /// The port to take when the request names none.
-    port: Option<u16>,
-}
-
 /// A probe with both ends found.
 struct Prepared {
     source: Arc<Sandbox>,
-    destination: Option<Arc<Sandbox>>,
+    servers: Vec<Server>,
     peer: String,
     path: Path,
 }
@@ -63,8 +43,7 @@ pub(crate) fn probe_all(lab: &Lab, requests: &[ProbeRequest], say: Say<'_>) -> R
             let prepared = prepared?;
             let order = Order::Probe {
                 path: prepared.path,
-                protocol: request.protocol,
-                size: request.size,
+                exchange: Box::new(request.exchange()),
             };
             let reply = prepared.source.send(order)?;
             anyhow::Ok((prepared, reply))
@@ -74,7 +53,7 @@ pub(crate) fn probe_all(lab: &Lab, requests: &[ProbeRequest], say: Say<'_>) -> R
     for (running, request) in running.into_iter().zip(requests) {
         let finish = || -> Result<ProbeAnswer> {
             let (prepared, reply) = running?;
-            let limit = Duration::from_millis(request.timeout_ms) + GRACE;
+            let limit = Duration::from_millis(request.time_limit()) + GRACE;
             let mut answer: ProbeAnswer =
                 serde_json::from_value(prepared.source.wait(&reply, limit)?)?;
             if request.protocol == Protocol::Icmp && answer.allowed {
@@ -146,21 +125,19 @@ fn serve<'a>(requests: impl Iterator<Item = (&'a ProbeRequest, &'a Result<Prepar
     let mut served = Vec::new();
     let mut replies = Vec::new();
     for (request, prepared) in requests {
-        let Ok(Prepared {
-            destination: Some(sandbox),
-            path,
-            ..
-        }) = prepared
-        else {
+        let (Ok(prepared), true) = (prepared, request.serve) else {
             continue;
         };
-        let (protocol, port) = (request.protocol, path.destination.port());
-        if request.serve
-            && protocol != Protocol::Icmp
-            && let Ok(reply) = sandbox.send(Order::Serve { protocol, port })
-        {
-            served.push((Arc::clone(sandbox), protocol, port));
-            replies.push((Arc::clone(sandbox), reply));
+        let protocol = request.protocol;
+        for server in &prepared.servers {
+            let (sandbox, asked) = (&server.sandbox, prepared.path.destination.port());
+            let port = server.port.unwrap_or(asked);
+            if protocol != Protocol::Icmp
+                && let Ok(reply) = sandbox.send(Order::Serve { protocol, port })
+            {
+                served.push((Arc::clone(sandbox), protocol, port));
+                replies.push((Arc::clone(sandbox), reply));
+            }
         }
     }
     for (sandbox, reply) in replies {
@@ -181,14 +158,18 @@ fn release(served: Served) {
 }
 
 fn prepare(lab: &Lab, request: &ProbeRequest) -> Result<Prepared> {
-    let source = find(lab, &request.from).context("source")?;
-    let destination = find(lab, &request.to).context("destination")?;
-    let sandbox = source.sandbox.with_context(|| {
+    let source = end::find(lab, &request.from).context("source")?;
+    let sandbox = source.sandbox().with_context(|| {
         format!(
             "`{}` is no pod, node or external host of this lab, so nothing can send from it",
             request.from
         )
     })?;
+    let destination = match request.to.strip_prefix("dns:") {
+        Some(name) => resolve(&sandbox, name, request.timeout_ms),
+        None => end::find_destination(lab, request),
+    };
+    let destination = destination.context("destination")?;
     let families = match request.family {
         None => Family::BOTH.to_vec(),
         Some(4) => vec![Family::V4],
@@ -214,12 +195,12 @@ fn prepare(lab: &Lab, request: &ProbeRequest) -> Result<Prepared> {
         (_, None) => bail!("no port is given"),
     };
     ensure!(
-        request.timeout_ms <= 3_600_000,
+        request.time_limit() <= 3_600_000,
         "a probe may take an hour at most"
     );
     Ok(Prepared {
         source: sandbox,
-        destination: destination.sandbox,
+        servers: destination.servers,
         peer: destination.name,
         path: Path {
             destination: SocketAddr::new(address, port),
@@ -230,119 +211,18 @@ fn prepare(lab: &Lab, request: &ProbeRequest) -> Result<Prepared> {
     })
 }
 
-/// Finds what a reference stands for.
-fn find(lab: &Lab, reference: &str) -> Result<End> {
-    let end = |name: String, sandbox: &Arc<Sandbox>, addresses: &[IpAddr]| End {
-        name,
-        sandbox: Some(Arc::clone(sandbox)),
-        addresses: addresses.to_vec(),
-        exact: false,
-        port: None,
+/// The source asks its own resolver.
+fn resolve(source: &Sandbox, name: &str, timeout_ms: u64) -> Result<End> {
+    let order = Order::Resolve {
+        name: name.to_owned(),
     };
-    if let Some(address) = parse_address(reference) {
-        return Ok(find_address(lab, address));
-    }
-    if let Some(name) = reference.strip_prefix("node:") {
-        let node = lab.node(name)?;
-        return Ok(end(
-            reference.to_owned(),
-            &node.sandbox,
-            &node.own.addresses,
-        ));
-    }
-    if reference == "world" || reference.starts_with("external:") {
-        let host = match reference.strip_prefix("external:") {
-            Some(name) => lab.external(name)?,
-            None => lab.world()?,
-        };
-        let name = format!("external:{}", host.own.name);
-        return Ok(end(name, &host.sandbox, &host.own.addresses));
-    }
-    if let Some(service) = reference.strip_prefix("svc:") {
-        let (namespace, name) = service
-            .split_once('/')
-            .context("a service is svc:NAMESPACE/NAME")?;
-        return find_service(lab, namespace, name);
-    }
-    let key = pod_key(reference)?;
-    let pod = lab.pod(&key)?;
-    let port = pod
-        .containers
-        .iter()
-        .flat_map(super::pod::Container::ports)
-        .next();
+    let limit = Duration::from_millis(timeout_ms) + GRACE;
+    let addresses = serde_json::from_value(source.call(order, limit)?)?;
     Ok(End {
-        port: port.map(|(_, port)| port),
-        ..end(reference.to_owned(), &pod.sandbox, &pod.addresses)
-    })
-}
-
-fn find_service(lab: &Lab, namespace: &str, name: &str) -> Result<End> {
-    let state = locked(&lab.state);
-    let key = Key::new("Service", namespace, name);
-    let service = state
-        .store
-        .get(&key)
-        .with_context(|| format!("there is no {key}"))?;
-    let mut texts: Vec<&str> = service
-        .list("/spec/clusterIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    if texts.is_empty() {
-        texts.extend(service.text("/spec/clusterIP"));
-    }
-    let addresses: Vec<IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-    ensure!(!addresses.is_empty(), "{key} has no cluster IP");
-    let port = service.get("/spec/ports/0/port").and_then(Value::as_u64);
-    Ok(End {
-        name: format!("svc:{namespace}/{name}"),
-        sandbox: None,
+        name: name.to_owned(),
+        servers: Vec::new(),
         addresses,
         exact: false,
-        port: port.and_then(|port| u16::try_from(port).ok()),
-    })
-}
-
-/// The owner of an address, if it has one.
-fn find_address(lab: &Lab, address: IpAddr) -> End {
-    let nodes = lab.nodes.values().map(|node| {
-        (
-            format!("node:{}", node.own.name),
-            Arc::clone(&node.sandbox),
-            node.own.addresses.clone(),
-        )
-    });
-    let externals = lab.externals.iter().map(|host| {
-        (
-            format!("external:{}", host.own.name),
-            Arc::clone(&host.sandbox),
-            host.own.addresses.clone(),
-        )
-    });
-    // A pod in its node's network has the node's addresses; they stand for the node.
-    let pods: Vec<_> = locked(&lab.state)
-        .pods
-        .iter()
-        .filter(|(_, pod)| !pod.host_network)
-        .map(|(key, pod)| {
-            let name = format!("{}/{}", key.namespace, key.name);
-            (name, Arc::clone(&pod.sandbox), pod.addresses.clone())
-        })
-        .collect();
-    let owner = nodes
-        .chain(externals)
-        .chain(pods)
-        .find(|(_, _, own)| own.contains(&address));
-    let (name, sandbox) = match owner {
-        Some((name, sandbox, _)) => (name, Some(sandbox)),
-        None => (address.to_string(), None),
-    };
-    End {
-        name,
-        sandbox,
-        addresses: vec![address],
-        exact: true,
         port: None,
-    }
+    })
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The sandbox's conversation with the daemon.
 
-use std::{cell::RefCell, os::unix::net::UnixStream, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeSet, os::unix::net::UnixStream, rc::Rc, time::Duration,
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -64,11 +66,16 @@ impl Sandbox {
                 self.listeners.borrow_mut().release(protocol, port);
                 Value::Null
             }
-            Order::Probe {
-                path,
-                protocol,
-                size,
-            } => serde_json::to_value(probe::probe(path, protocol, size).await)?,
+            Order::Probe { path, exchange } => {
+                serde_json::to_value(probe::probe(path, *exchange).await)?
+            }
+            Order::Resolve { name } => {
+                // The port is only there because the resolver of the library wants one.
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+                let found = found.with_context(|| format!("{name} is not known"))?;
+                let addresses: BTreeSet<_> = found.map(|address| address.ip()).collect();
+                json!(addresses)
+            }
             Order::Connect { path } => {
                 let limit = Duration::from_millis(path.timeout_ms);
                 tokio::time::timeout(limit, probe::connect(&path)).await??;

@@ -64,6 +64,15 @@ pub(crate) fn open_server(protocol: Protocol, port: u16) -> io::Result<OwnedFd> 
 
 /// A socket bound to the source of a path and about to be connected to its destination.
 pub(crate) fn open_client(protocol: Protocol, path: &Path) -> io::Result<OwnedFd> {
+    let socket = open_bound(protocol, path)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(path.destination)) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A socket bound to the source of a path.
+pub(crate) fn open_bound(protocol: Protocol, path: &Path) -> io::Result<OwnedFd> {
     let ipv6 = path.destination.is_ipv6();
     let socket = open(ipv6, protocol)?;
     if path.source.is_some() || path.source_port.is_some() {
@@ -89,10 +98,7 @@ pub(crate) fn open_client(protocol: Protocol, path: &Path) -> io::Result<OwnedFd
     if protocol == Protocol::Udp || protocol == Protocol::Icmp {
         receive_errors(&socket, ipv6)?;
     }
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(path.destination)) {
-        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno.into()),
-    }
+    Ok(socket)
 }
 
 /// Turns a connecting stream socket into a stream once it is connected.

@@ -5,29 +5,35 @@
 use std::{fs, io::Read, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::{client, output::data};
 use crate::{
     args::{Probe, Traffic, TransferArgs},
     place::Place,
-    protocol::{Flows, Outcome, ProbeAnswer, ProbeRequest, Protocol, Request},
+    protocol::{Flows, Outcome, ProbeAnswer, ProbeRequest, Request},
 };
 
 pub(crate) fn probe(place: &Place, probe: &Probe) -> Result<ExitCode> {
     let requests = match &probe.batch {
         Some(file) => read_batch(file)?,
         None => vec![ProbeRequest {
-            id: Value::Null,
-            from: probe.from.clone().unwrap_or_default(),
-            to: probe.to.clone().unwrap_or_default(),
             port: probe.port,
             protocol: probe.protocol,
             family: probe.family,
-            timeout_ms: milliseconds(probe.timeout),
             source_port: probe.source_port,
             size: probe.size,
             serve: probe.serve,
+            http: probe.http.clone(),
+            unconnected: probe.unconnected,
+            count: probe.count,
+            interval_ms: probe.interval.map(milliseconds),
+            keep: probe.keep,
+            until: probe.until.clone(),
+            ..ProbeRequest::new(
+                probe.from.as_deref().unwrap_or_default(),
+                probe.to.as_deref().unwrap_or_default(),
+                milliseconds(probe.timeout),
+            )
         }],
     };
     let mut code = 0;
@@ -113,16 +119,10 @@ fn request(
     serve: bool,
 ) -> ProbeRequest {
     ProbeRequest {
-        id: Value::Null,
-        from: from.to_owned(),
-        to: to.to_owned(),
         port: Some(port),
-        protocol: Protocol::Tcp,
         family,
-        timeout_ms: milliseconds(timeout),
-        source_port: None,
-        size: None,
         serve,
+        ..ProbeRequest::new(from, to, milliseconds(timeout))
     }
 }
 
