@@ -13,12 +13,14 @@ mod maps;
 mod ring;
 mod route;
 mod skb;
+mod socket;
 mod steps;
 mod tables;
 
+use crate::socket::Family;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::macros::{cgroup_sock_addr, classifier};
+use aya_ebpf::programs::{SockAddrContext, TcContext};
 use weir_abi::DatapathConfig;
 use weir_abi::observation::Hook;
 
@@ -49,6 +51,37 @@ pub fn to_netdev(context: TcContext) -> i32 {
 #[classifier]
 pub fn from_host(context: TcContext) -> i32 {
     enter(&context, Hook::FromHost)
+}
+
+macro_rules! socket_programs {
+    ($($(#[$doc:meta])* $name:ident: $action:ident, $family:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[cgroup_sock_addr($name)]
+            pub fn $name(context: SockAddrContext) -> i32 {
+                socket::$action(context.sock_addr, Family::$family)
+            }
+        )*
+    };
+}
+
+socket_programs! {
+    /// A socket connects over IPv4.
+    connect4: to_backend, V4;
+    /// A socket connects over IPv6.
+    connect6: to_backend, V6;
+    /// An unconnected socket sends over IPv4.
+    sendmsg4: to_backend, V4;
+    /// An unconnected socket sends over IPv6.
+    sendmsg6: to_backend, V6;
+    /// A datagram was received over IPv4.
+    recvmsg4: from_backend, V4;
+    /// A datagram was received over IPv6.
+    recvmsg6: from_backend, V6;
+    /// A socket is asked for its peer over IPv4.
+    getpeername4: from_backend, V4;
+    /// A socket is asked for its peer over IPv6.
+    getpeername6: from_backend, V6;
 }
 
 #[inline(always)]

@@ -44,6 +44,7 @@ pub mod related;
 pub mod rewrite;
 pub mod run;
 pub mod service;
+pub mod socket;
 pub mod source;
 pub mod tables;
 pub mod way;
