@@ -12,6 +12,7 @@ pub mod compile;
 pub mod exempt;
 pub mod indices;
 pub mod plan;
+pub mod policy;
 pub mod prefix;
 pub mod problem;
 pub mod routes;
@@ -20,7 +21,8 @@ pub mod service;
 
 pub use compile::{Compiled, LocalEndpoint, Owner, RoutingMode, Settings, compile};
 pub use indices::NodeIndices;
-pub use plan::{Operation, Plan, plan};
+pub use plan::{Operation, Plan, plan, plan_delta};
+pub use policy::{PolicyCompiler, PolicyDelta, PolicyInput, PolicyLimits};
 pub use problem::Problem;
 pub use routes::{DesiredRoute, RoutePath};
 pub use rows::Rows;

@@ -4,20 +4,25 @@
 //! Rows that others point to come first (a node before the addresses behind it), removals follow
 //! once nothing points to what they remove, and generations are bumped last: a flow that is decided
 //! again must find the new rows. A plan that ends in the middle leaves no dangling row; what it did
-//! not bump, the executor makes good by bumping [`Slot::ALL`].
+//! not bump, the executor makes good by bumping [`Slot::ALL`]. How policy is kept closed on the way
+//! is told in `order`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod order;
+mod widths;
+
 use std::fmt;
 use std::sync::Arc;
 
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::node::NodeRow;
+use weir_abi::policy::{PolicyKey, PolicyRow};
 use weir_abi::service::{BackendRow, FrontendKey, FrontendRow, SourceRangeKey};
-use weir_abi::{Address, EndpointRow, NodeIndex, ServiceId, Slot};
+use weir_abi::{Address, EndpointRow, NodeIndex, PolicyCookie, ServiceId, Slot};
 
-use crate::Rows;
 use crate::prefix::display_prefix;
 use crate::service::{ServiceBackend, socket};
+
+pub use order::{plan, plan_delta};
 
 /// One write to one map; lists are shared with the rows that they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,10 @@ pub enum Operation {
     DeleteMasqueradeExempt(PrefixKey),
     /// Writes an all-zero row: places of an array cannot be removed.
     DeleteNode(NodeIndex),
+    UpsertPolicy(PolicyKey, PolicyRow),
+    DeletePolicy(PolicyKey),
+    /// Writes zeros: the place is another rule's from now on.
+    ResetHits(PolicyCookie),
     /// Writes a run of places, from the first one on.
     UpsertBackends(u32, Arc<[BackendRow]>),
     /// Backends of one service port.
@@ -63,6 +72,8 @@ impl Operation {
             Self::UpsertMasqueradeExempt(_) | Self::DeleteMasqueradeExempt(_) => {
                 weir_abi::map::MASQUERADE_EXEMPT.name
             }
+            Self::UpsertPolicy(..) | Self::DeletePolicy(_) => weir_abi::map::POLICY.name,
+            Self::ResetHits(_) => weir_abi::map::POLICY_HITS.name,
             Self::UpsertBackends(..) | Self::DeleteBackends(..) => weir_abi::map::BACKENDS.name,
             Self::UpsertServiceBackends(..) | Self::DeleteServiceBackends(..) => {
                 weir_abi::map::SERVICE_BACKENDS.name
@@ -87,6 +98,7 @@ impl Operation {
             | Self::DeleteEndpoint(_)
             | Self::DeleteMasqueradeExempt(_)
             | Self::DeleteNode(_)
+            | Self::DeletePolicy(_)
             | Self::DeleteServiceAddress(_)
             | Self::DeleteSourceRange(_)
             | Self::DeleteMaglev(_)
@@ -96,6 +108,8 @@ impl Operation {
             | Self::UpsertEndpoint(..)
             | Self::UpsertIpcache(..)
             | Self::UpsertMasqueradeExempt(_)
+            | Self::UpsertPolicy(..)
+            | Self::ResetHits(_)
             | Self::UpsertBackends(..)
             | Self::UpsertServiceBackends(..)
             | Self::UpsertMaglev(..)
@@ -117,15 +131,16 @@ impl fmt::Display for Operation {
             }
             Self::UpsertEndpoint(address, row) => write!(
                 f,
-                "set {map} {address}: endpoint {} identity {} interface {}",
-                row.id, row.identity.0, row.ifindex
+                "set {map} {address}: endpoint {} identity {} interface {} policy set {} flags {:#x} blocks {}",
+                row.id, row.identity.0, row.ifindex, row.policy_set, row.flags, row.blocks
             ),
             Self::UpsertIpcache(key, row) => write!(
                 f,
-                "set {map} {}: identity {} node {}",
+                "set {map} {}: identity {} node {} blocks {}",
                 display_prefix(key),
                 row.identity.0,
-                row.node
+                row.node,
+                row.blocks
             ),
             Self::UpsertMasqueradeExempt(key) => write!(f, "set {map} {}", display_prefix(key)),
             Self::DeleteIpcache(key) | Self::DeleteMasqueradeExempt(key) => {
@@ -133,6 +148,11 @@ impl fmt::Display for Operation {
             }
             Self::DeleteEndpoint(address) => write!(f, "delete {map} {address}"),
             Self::DeleteNode(index) => write!(f, "delete {map} {index}"),
+            Self::UpsertPolicy(key, row) => {
+                write!(f, "set {map} {}: {} rules", peer(key), row.count)
+            }
+            Self::DeletePolicy(key) => write!(f, "delete {map} {}", peer(key)),
+            Self::ResetHits(cookie) => write!(f, "reset {map} {cookie}"),
             Self::UpsertBackends(first, rows) => {
                 write!(f, "set {map} {first}:")?;
                 for row in rows.iter() {
@@ -185,6 +205,23 @@ impl fmt::Display for Operation {
     }
 }
 
+/// What a policy row is about.
+fn peer(key: &PolicyKey) -> impl fmt::Display {
+    let direction = match key.direction {
+        0 => "ingress",
+        _ => "egress",
+    };
+    let kind = match key.peer_kind {
+        0 => "any",
+        1 => "identity",
+        _ => "blocks",
+    };
+    let PolicyKey {
+        set, peer, part, ..
+    } = key;
+    format!("{set} {direction} {kind} {peer} part {part}")
+}
+
 /// A range and the service port that it is about.
 fn range(key: &SourceRangeKey) -> impl fmt::Display {
     let prefix = PrefixKey {
@@ -211,121 +248,6 @@ impl Plan {
         self.operations
             .iter()
             .filter(|operation| !matches!(operation, Operation::Bump(_)))
-    }
-}
-
-/// Compares what is realized with what is desired.
-pub fn plan(realized: &Rows, desired: &Rows) -> Plan {
-    let mut operations = Vec::new();
-    let mut bumps = BTreeSet::new();
-
-    let nodes = Difference::of(&realized.nodes, &desired.nodes);
-    let endpoints = Difference::of(&realized.endpoints, &desired.endpoints);
-    let ipcache = Difference::of(&realized.ipcache, &desired.ipcache);
-
-    // A node that was known under the index before: flows may hold the index.
-    if nodes.replaced || !nodes.deletes.is_empty() {
-        bumps.insert(Slot::ALL);
-    }
-    bumps.extend(
-        endpoints
-            .touched()
-            .map(|address| Slot::of_address(&address)),
-    );
-    bumps.extend(ipcache.touched().map(|key| slot_of_prefix(&key)));
-
-    operations.extend(
-        nodes
-            .upserts
-            .iter()
-            .map(|&(k, v)| Operation::UpsertNode(k, v)),
-    );
-    operations.extend(
-        endpoints
-            .upserts
-            .iter()
-            .map(|&(k, v)| Operation::UpsertEndpoint(k, v)),
-    );
-    operations.extend(
-        ipcache
-            .upserts
-            .iter()
-            .map(|&(k, v)| Operation::UpsertIpcache(k, v)),
-    );
-    for key in desired
-        .masquerade_exempt
-        .difference(&realized.masquerade_exempt)
-    {
-        operations.push(Operation::UpsertMasqueradeExempt(*key));
-        bumps.insert(slot_of_prefix(key));
-    }
-
-    operations.extend(ipcache.deletes.iter().map(|&k| Operation::DeleteIpcache(k)));
-    operations.extend(
-        endpoints
-            .deletes
-            .iter()
-            .map(|&k| Operation::DeleteEndpoint(k)),
-    );
-    for key in realized
-        .masquerade_exempt
-        .difference(&desired.masquerade_exempt)
-    {
-        operations.push(Operation::DeleteMasqueradeExempt(*key));
-        bumps.insert(slot_of_prefix(key));
-    }
-    operations.extend(nodes.deletes.iter().map(|&k| Operation::DeleteNode(k)));
-
-    // A bump of everything covers the others.
-    if bumps.contains(&Slot::ALL) {
-        operations.extend([Operation::Bump(Slot::ALL), Operation::Bump(Slot::ROUTES)]);
-    } else {
-        operations.extend(bumps.into_iter().map(Operation::Bump));
-    }
-    Plan { operations }
-}
-
-/// A single address has its own slot; a range concerns flows that cannot be named.
-fn slot_of_prefix(key: &PrefixKey) -> Slot {
-    if key.length == 128 {
-        Slot::of_address(&key.address)
-    } else {
-        Slot::ALL
-    }
-}
-
-struct Difference<K, V> {
-    upserts: Vec<(K, V)>,
-    deletes: Vec<K>,
-    /// One of the upserts takes the place of another value.
-    replaced: bool,
-}
-
-impl<K: Copy + Ord, V: Copy + Eq> Difference<K, V> {
-    fn of(realized: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Self {
-        let upserts: Vec<_> = desired
-            .iter()
-            .filter(|(key, value)| realized.get(key) != Some(value))
-            .map(|(key, value)| (*key, *value))
-            .collect();
-        let replaced = upserts.iter().any(|(key, _)| realized.contains_key(key));
-        let deletes = realized
-            .keys()
-            .filter(|key| !desired.contains_key(key))
-            .copied()
-            .collect();
-        Self {
-            upserts,
-            deletes,
-            replaced,
-        }
-    }
-
-    fn touched(&self) -> impl Iterator<Item = K> {
-        self.upserts
-            .iter()
-            .map(|(key, _)| *key)
-            .chain(self.deletes.iter().copied())
     }
 }
 

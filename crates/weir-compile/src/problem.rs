@@ -51,6 +51,17 @@ pub enum Problem {
         first: FrontendOwner,
         second: FrontendOwner,
     },
+    #[error(
+        "policies {policies} allow {count} ranges of ports ({direction}, {peer}), at most {most} fit: {pods} are cut off; allow wider ranges or let fewer policies select the same pods"
+    )]
+    PolicyTooLarge {
+        pods: String,
+        policies: String,
+        direction: &'static str,
+        peer: String,
+        count: usize,
+        most: usize,
+    },
     #[error("pod {pod} has no identity: all {count} numbers are in use")]
     NoIdentity { pod: PodRef, count: u32 },
     #[error("this node, {node}, is not among the cluster's nodes")]

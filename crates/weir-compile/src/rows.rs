@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::node::NodeRow;
+use weir_abi::policy::{PolicyKey, PolicyRow};
 use weir_abi::{Address, EndpointRow, NodeIndex};
 
 use crate::Operation;
@@ -22,6 +23,8 @@ pub struct Rows {
     pub masquerade_exempt: BTreeSet<PrefixKey>,
     /// Tunnel ends; an absent place is all zero in the kernel.
     pub nodes: BTreeMap<NodeIndex, NodeRow>,
+    /// What policy sets allow.
+    pub policy: BTreeMap<PolicyKey, PolicyRow>,
 }
 
 impl Rows {
@@ -32,8 +35,9 @@ impl Rows {
             ipcache,
             masquerade_exempt,
             nodes,
+            policy,
         } = self;
-        endpoints.len() + ipcache.len() + masquerade_exempt.len() + nodes.len()
+        endpoints.len() + ipcache.len() + masquerade_exempt.len() + nodes.len() + policy.len()
     }
 
     /// Whether there are no rows at all.
@@ -52,6 +56,8 @@ impl Rows {
             Operation::DeleteEndpoint(key) => drop(self.endpoints.remove(&key)),
             Operation::DeleteMasqueradeExempt(key) => drop(self.masquerade_exempt.remove(&key)),
             Operation::DeleteNode(key) => drop(self.nodes.remove(&key)),
+            Operation::UpsertPolicy(key, row) => drop(self.policy.insert(key, row)),
+            Operation::DeletePolicy(key) => drop(self.policy.remove(&key)),
             // Those of services have their own rows.
             Operation::UpsertBackends(..)
             | Operation::UpsertServiceBackends(..)
@@ -65,6 +71,7 @@ impl Rows {
             | Operation::DeleteMaglev(_)
             | Operation::DeleteServiceBackends(..)
             | Operation::DeleteBackends(..)
+            | Operation::ResetHits(_)
             | Operation::Bump(_) => {}
         }
     }

@@ -28,6 +28,7 @@ impl Maps {
         let mut rows = Rows {
             masquerade_exempt: self.masquerade_exempt.keys()?,
             nodes: self.read_back_nodes()?,
+            policy: self.policy.entries()?.into_iter().collect(),
             ..Rows::default()
         };
         let mut services = BTreeSet::new();

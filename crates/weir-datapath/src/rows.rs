@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::node::NodeRow;
+use weir_abi::policy::PolicyHits;
 use weir_abi::service::BackendRow;
 use weir_abi::{Generation, Slot};
 use weir_compile::{Operation, Plan, service};
@@ -140,6 +141,17 @@ impl<'a> Run<'a> {
             }
             Operation::DeleteMasqueradeExempt(key) => {
                 self.delete(number, maps.masquerade_exempt.raw(), key);
+            }
+            Operation::UpsertPolicy(key, row) => {
+                self.upsert(number, maps.policy.raw(), key, row);
+            }
+            Operation::DeletePolicy(key) => self.delete(number, maps.policy.raw(), key),
+            Operation::ResetHits(cookie) => {
+                // A rule without a counter has a number behind the last one.
+                if cookie.get() < maps.policy_hits.size() {
+                    let key = cookie.get();
+                    self.upsert(number, maps.policy_hits.raw(), &key, &PolicyHits::default());
+                }
             }
             Operation::UpsertFrontend(key, row) => {
                 self.upsert(number, maps.frontends.raw(), key, row);
@@ -306,6 +318,7 @@ const fn frees_what_others_name(operation: &Operation) -> bool {
             | Operation::DeleteEndpoint(_)
             | Operation::DeleteMasqueradeExempt(_)
             | Operation::DeleteNode(_)
+            | Operation::DeletePolicy(_)
     );
     operation.waits() && !alone
 }

@@ -93,6 +93,7 @@ pub(crate) fn fill(maps: &Maps, tables: &MemoryTables) {
             .iter()
             .map(|(index, row)| (NodeIndex(*index), *row))
             .collect(),
+        policy: tables.policy.iter().map(|(key, row)| (*key, *row)).collect(),
     };
     let realized = maps.read_back().unwrap();
     let outcome = execute(maps, &plan(&realized, &desired));

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From cells to rows: prefixes with their groups, chains of port rules, endpoints with their sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS, READY};
+use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
+use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow};
+use weir_abi::{Address, BlockGroup, Identity, NodeIndex, PolicyCookie};
+
+use super::cell::{PortSpec, RULES_MAX, Ruling, TooMany, rulings};
+use super::sets::{CellPeer, Chain, Set};
+use super::update::Work;
+use super::{PolicyCompiler, PolicyInput};
+use crate::prefix::{prefix_key, prefix_of_key};
+use crate::service::address_row;
+use crate::{Owner, Problem};
+
+/// Names that a problem lists.
+const NAMED: usize = 3;
+
+impl PolicyCompiler {
+    /// Brings the rows in line with the cells; what could not be had.
+    pub(super) fn realize(&mut self, input: &PolicyInput<'_>, work: &mut Work) -> Vec<Problem> {
+        self.look_at_prefixes(input, work);
+        let mut chains = self.chains_of_cells(work);
+        let (born, gone) = self.groups.changed();
+        for group in &born {
+            for (block, _) in self.groups.elements(*group) {
+                let users = self.blocks.users(*block);
+                chains.extend(users.map(|(set, way)| (set, Chain::group(way, *group))));
+            }
+        }
+        for (group, elements) in &gone {
+            for (block, _) in elements.iter() {
+                let users = self.blocks.users(*block);
+                chains.extend(users.map(|(set, way)| (set, Chain::group(way, *group))));
+            }
+            work.changes.gone.groups.insert(*group);
+        }
+        let wanted = self.weigh(&chains);
+        self.admit(input, work);
+        for ((identity, chain), rulings) in wanted {
+            if self.sets.get(&identity).is_some_and(|set| set.admitted) {
+                self.write(identity, chain, rulings, work);
+            }
+        }
+        work.changes.fresh.groups = self.groups.sweep();
+        self.look_at_endpoints(input, work);
+        self.find_problems(input)
+    }
+
+    /// Prefixes whose group or other content may differ.
+    fn look_at_prefixes(&mut self, input: &PolicyInput<'_>, work: &mut Work) {
+        let base = &input.base.rows.ipcache;
+        let size = usize::try_from(input.limits.ipcache).unwrap_or(usize::MAX);
+        let room = size.saturating_sub(base.len());
+        let ranges = self.blocks.settle(room, |key| base.contains_key(key));
+        for range in &ranges {
+            work.prefixes.extend(within(base, range));
+            work.prefixes.extend(within(&self.rows.ipcache, range));
+        }
+        if !ranges.is_empty() {
+            let edges = self.blocks.edges().map(prefix_key);
+            work.prefixes
+                .extend(edges.filter(|key| !self.rows.ipcache.contains_key(key)));
+        }
+        // What inherits from a range that differs.
+        let wide = work.prefixes.iter().filter(|key| key.length < 128);
+        if wide.clone().next().is_some() {
+            let wide: Vec<_> = wide.filter_map(prefix_of_key).collect();
+            let inside = |edge: &IpNet| wide.iter().any(|net| net.contains(edge));
+            work.prefixes
+                .extend(self.blocks.edges().filter(inside).map(prefix_key));
+        }
+        for edge in self.blocks.host_edges() {
+            let key = prefix_key(edge);
+            let marked = self
+                .rows
+                .ipcache
+                .get(&key)
+                .map(|row| row.flags & flags::SERVICE != 0);
+            if marked.is_some_and(|marked| marked != input.service_addresses.contains(&key.address))
+            {
+                work.prefixes.insert(key);
+            }
+        }
+        for key in std::mem::take(&mut work.prefixes) {
+            self.look_at_prefix(&key, input, work);
+        }
+    }
+
+    fn look_at_prefix(&mut self, key: &PrefixKey, input: &PolicyInput<'_>, work: &mut Work) {
+        let base = &input.base.rows.ipcache;
+        let net = prefix_of_key(key);
+        let edge = net.filter(|net| self.blocks.is_edge(net));
+        let row = match (base.get(key), edge) {
+            (Some(row), _) => Some(*row),
+            (None, Some(edge)) => Some(inherited(base, &edge, input.service_addresses)),
+            (None, None) => None,
+        };
+        let row = row.map(|row| {
+            let ports = (key.length == 128)
+                .then(|| self.selectors.labels(row.identity))
+                .flatten()
+                .map(|set| &set.ports);
+            let elements = net.map(|net| self.blocks.membership(&net, ports));
+            let blocks = self.groups.take(key, elements.unwrap_or_default());
+            IpcacheRow { blocks, ..row }
+        });
+        let before = match row {
+            Some(row) => self.rows.ipcache.insert(*key, row),
+            None => self.rows.ipcache.remove(key),
+        };
+        if let Some(before) = before {
+            self.groups.leave(before.blocks);
+        }
+        if before != row {
+            work.changes.ipcache.insert(*key);
+            if key.length == 128 {
+                work.endpoints.insert(key.address);
+            }
+        }
+    }
+
+    fn chains_of_cells(&self, work: &Work) -> BTreeSet<(Identity, Chain)> {
+        let mut chains = BTreeSet::new();
+        for (set, (direction, peer)) in &work.cells {
+            match peer {
+                CellPeer::Any => drop(chains.insert((*set, Chain::any(*direction)))),
+                CellPeer::Identity(identity) => {
+                    chains.insert((*set, Chain::identity(*direction, *identity)));
+                }
+                CellPeer::Block(block) => {
+                    let groups = self.groups.containing(*block);
+                    chains.extend(groups.map(|group| (*set, Chain::group(*direction, group))));
+                }
+            }
+        }
+        chains
+    }
+
+    /// Works out the rules of chains and notes how many rows they take.
+    fn weigh(
+        &mut self,
+        chains: &BTreeSet<(Identity, Chain)>,
+    ) -> BTreeMap<(Identity, Chain), Vec<Ruling>> {
+        let mut wanted = BTreeMap::new();
+        for (identity, chain) in chains {
+            let Some(set) = self.sets.get(identity) else {
+                continue;
+            };
+            let content = self.content(set, *chain);
+            let Some(set) = self.sets.get_mut(identity) else {
+                continue;
+            };
+            let rulings = match content {
+                Ok(rulings) => {
+                    set.oversized.remove(chain);
+                    rulings
+                }
+                Err(TooMany(count)) => {
+                    set.oversized.insert(*chain, count);
+                    Vec::new()
+                }
+            };
+            let rows = rulings.len().div_ceil(weir_abi::policy::RULES_PER_ROW);
+            set.set_length(*chain, u16::try_from(rows).unwrap_or(u16::MAX));
+            wanted.insert((*identity, *chain), rulings);
+        }
+        wanted
+    }
+
+    fn content(&self, set: &Set, chain: Chain) -> Result<Vec<Ruling>, TooMany> {
+        let cell = |peer| set.cells.get(&(chain.direction, peer));
+        match chain.kind {
+            PeerKind::Any => rulings(cell(CellPeer::Any).into_iter().flat_map(|one| one.shares())),
+            PeerKind::Identity => {
+                let peer = CellPeer::Identity(Identity(chain.peer));
+                rulings(cell(peer).into_iter().flat_map(|one| one.shares()))
+            }
+            PeerKind::Blocks => {
+                let elements = self.groups.elements(BlockGroup(chain.peer)).iter();
+                rulings(elements.flat_map(|(block, number)| {
+                    let shares = cell(CellPeer::Block(*block)).into_iter();
+                    let at = move |spec: PortSpec| match number {
+                        0 => spec,
+                        number => spec.at(*number),
+                    };
+                    let shares = shares.flat_map(|one| one.shares());
+                    shares.map(move |(spec, rule)| (at(spec), rule))
+                }))
+            }
+        }
+    }
+
+    /// Decides which sets find room, oldest first, and writes or erases those of which that changed.
+    fn admit(&mut self, input: &PolicyInput<'_>, work: &mut Work) {
+        let room = usize::try_from(input.limits.policy).unwrap_or(usize::MAX);
+        let refused = self.blocks.refused().iter();
+        let blind: BTreeSet<Identity> = refused
+            .flat_map(|block| self.blocks.users(*block).map(|(set, _)| set))
+            .collect();
+        let mut by_age: Vec<_> = self.sets.iter_mut().collect();
+        by_age.sort_by_key(|(_, set)| set.number);
+        let mut used = 0;
+        let mut changed = Vec::new();
+        for (identity, set) in by_age {
+            let whole = set.oversized.is_empty() && !blind.contains(identity);
+            let fits = whole && used + set.needed <= room;
+            used += if fits { set.needed } else { 0 };
+            if set.admitted != fits {
+                set.admitted = fits;
+                changed.push(*identity);
+            }
+        }
+        for identity in changed {
+            work.sets.insert(identity);
+            let Some(set) = self.sets.get(&identity) else {
+                continue;
+            };
+            work.changes.sets.insert(set.number);
+            let (number, admitted) = (set.number, set.admitted);
+            for chain in set.lengths.keys().copied().collect::<Vec<_>>() {
+                if !admitted {
+                    self.erase(chain.key(number), work);
+                } else if let Some(set) = self.sets.get(&identity)
+                    && let Ok(rulings) = self.content(set, chain)
+                {
+                    self.write(identity, chain, rulings, work);
+                }
+            }
+        }
+    }
+
+    /// Writes the rows of a chain. A rule that was there keeps its cookie, and with it its counter.
+    fn write(&mut self, identity: Identity, chain: Chain, rulings: Vec<Ruling>, work: &mut Work) {
+        let Some(set) = self.sets.get(&identity) else {
+            return;
+        };
+        let first = chain.key(set.number);
+        let mut known = cookies_of(&self.rows.policy, first);
+        for (spec, cookie) in cookies_of(&self.found.policy, first) {
+            if cookie != PolicyCookie::NONE && self.cookies.get(cookie).is_none() {
+                known.entry(spec).or_insert(cookie);
+            }
+        }
+        let mut rules = Vec::with_capacity(rulings.len());
+        for Ruling { spec, rules: by } in rulings {
+            let cookie = known.remove(&spec).unwrap_or_else(|| self.cookies.make());
+            self.cookies
+                .set(cookie, chain.direction, by, &self.policies);
+            rules.push(spec.rule(cookie));
+        }
+        for cookie in known.into_values() {
+            self.cookies.retire(cookie);
+        }
+        debug_assert!(rules.len() <= RULES_MAX, "weighed before");
+        let rows = PolicyRow::parts(first, &rules).into_iter().flatten();
+        let mut differs = false;
+        let mut next = first;
+        for (key, row) in rows {
+            differs |= self.rows.policy.insert(key, row) != Some(row);
+            next.part = key.part + 1;
+        }
+        while self.rows.policy.remove(&next).is_some() {
+            differs = true;
+            next.part += 1;
+        }
+        if differs {
+            work.changes.policy.insert(first);
+        }
+    }
+
+    /// Removes the rows of a chain.
+    pub(super) fn erase(&mut self, first: PolicyKey, work: &mut Work) {
+        for cookie in cookies_of(&self.rows.policy, first).into_values() {
+            self.cookies.retire(cookie);
+        }
+        let mut next = first;
+        while self.rows.policy.remove(&next).is_some() {
+            work.changes.policy.insert(first);
+            next.part += 1;
+        }
+    }
+
+    fn look_at_endpoints(&mut self, input: &PolicyInput<'_>, work: &mut Work) {
+        for identity in &work.sets {
+            if let Some(set) = self.sets.get(identity) {
+                work.endpoints.extend(&set.addresses);
+            }
+        }
+        for address in &work.endpoints {
+            let row = input.base.rows.endpoints.get(address).map(|row| {
+                let mut row = *row;
+                let behind = self.rows.ipcache.get(&PrefixKey::host(*address));
+                row.blocks = behind.map_or(BlockGroup::NONE, |behind| behind.blocks);
+                if let Some(set) = self.sets.get(&row.identity) {
+                    let bits = [
+                        (PolicyDirection::Ingress, ENFORCE_INGRESS),
+                        (PolicyDirection::Egress, ENFORCE_EGRESS),
+                    ];
+                    for (direction, bit) in bits {
+                        if set.enforces(direction) {
+                            row.flags |= bit;
+                            row.policy_set = set.number;
+                        }
+                    }
+                    if !set.admitted {
+                        row.flags &= !READY;
+                    }
+                }
+                row
+            });
+            let before = match row {
+                Some(row) => self.rows.endpoints.insert(*address, row),
+                None => self.rows.endpoints.remove(address),
+            };
+            if before != row {
+                work.changes.endpoints.insert(*address);
+            }
+        }
+    }
+
+    fn find_problems(&self, input: &PolicyInput<'_>) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let full = |map: &weir_abi::map::MapInfo, size, object| Problem::MapFull {
+            map: map.name,
+            size,
+            object,
+        };
+        let refused = |set: &Set| {
+            let asks = |block: &&super::blocks::BlockId| {
+                let keys = set.cells.keys().map(|(_, peer)| peer);
+                keys.into_iter()
+                    .any(|peer| *peer == CellPeer::Block(**block))
+            };
+            self.blocks.refused().iter().find(asks)
+        };
+        for set in self.sets.values().filter(|set| !set.admitted) {
+            let pods = self.pods_of(set, input);
+            if let Some((chain, count)) = set.oversized.first_key_value() {
+                problems.push(Problem::PolicyTooLarge {
+                    pods,
+                    policies: self.policies_of(set),
+                    direction: chain.direction.name(),
+                    peer: self.peer_text(*chain),
+                    count: *count,
+                    most: RULES_MAX,
+                });
+            } else if let Some(block) = refused(set) {
+                let block = self.blocks.key(*block).map(|key| key.block.to_string());
+                let block = block.unwrap_or_default();
+                let object = format!("ipBlock {block} of policies for {pods}");
+                problems.push(full(&weir_abi::map::IPCACHE, input.limits.ipcache, object));
+            } else {
+                let object = format!("{} policy rows for {pods}", set.needed);
+                problems.push(full(&weir_abi::map::POLICY, input.limits.policy, object));
+            }
+        }
+        let uncounted = self.cookies.uncounted();
+        if uncounted > 0 {
+            let object = format!("counters of {uncounted} port rules");
+            let size = input.limits.policy_hits;
+            problems.push(full(&weir_abi::map::POLICY_HITS, size, object));
+        }
+        problems.sort();
+        problems
+    }
+
+    fn pods_of(&self, set: &Set, input: &PolicyInput<'_>) -> String {
+        let owner = |address: &Address| match input.base.owners.get(address) {
+            Some(Owner::Pod(pod)) => Some(pod.to_string()),
+            Some(Owner::Node(_)) | None => None,
+        };
+        let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
+        format!("pods {}", some_of(pods.into_iter()))
+    }
+
+    fn policies_of(&self, set: &Set) -> String {
+        let policies = set.policies.iter();
+        let named = policies.filter_map(|number| self.policies.get(*number));
+        some_of(named.map(|state| state.source.reference.to_string()))
+    }
+
+    /// The peer of a chain in words.
+    pub(super) fn peer_text(&self, chain: Chain) -> String {
+        match chain.kind {
+            PeerKind::Any => "every peer".to_owned(),
+            PeerKind::Identity => match self.selectors.labels(Identity(chain.peer)) {
+                Some(set) => format!("pods {set}"),
+                None => Identity(chain.peer).to_string(),
+            },
+            PeerKind::Blocks => {
+                let elements = self.groups.elements(BlockGroup(chain.peer)).iter();
+                let blocks = elements.filter_map(|(block, _)| self.blocks.key(*block));
+                format!(
+                    "addresses in {}",
+                    some_of(blocks.map(|key| key.block.to_string()))
+                )
+            }
+        }
+    }
+}
+
+/// The first few, and how many more.
+fn some_of(mut names: impl Iterator<Item = String>) -> String {
+    let first: Vec<_> = names.by_ref().take(NAMED).collect();
+    match names.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// The cookies of a chain's rules.
+fn cookies_of(
+    rows: &BTreeMap<PolicyKey, PolicyRow>,
+    first: PolicyKey,
+) -> BTreeMap<PortSpec, PolicyCookie> {
+    let mut cookies = BTreeMap::new();
+    let mut key = first;
+    while let Some(row) = rows.get(&key) {
+        let used = row.rules.iter().take(usize::from(row.count));
+        cookies.extend(used.map(|rule| (PortSpec::of(rule), rule.cookie)));
+        key.part += 1;
+    }
+    cookies
+}
+
+/// The keys inside a range.
+fn within<'a, V>(
+    rows: &'a BTreeMap<PrefixKey, V>,
+    range: &IpNet,
+) -> impl Iterator<Item = PrefixKey> + 'a {
+    let first = prefix_key(*range);
+    let mut last = first.address;
+    for (place, byte) in last.0.iter_mut().enumerate() {
+        let fixed = usize::try_from(first.length)
+            .unwrap_or(128)
+            .saturating_sub(place * 8);
+        *byte |= u8::try_from(0xff_u16 >> fixed.min(8)).unwrap_or(0);
+    }
+    (first.length..=128).flat_map(move |length| {
+        let key = |address| PrefixKey { length, address };
+        rows.range(key(first.address)..=key(last))
+            .map(|(key, _)| *key)
+    })
+}
+
+/// What a prefix without a row of its own is: what the longest one around it says.
+fn inherited(
+    base: &BTreeMap<PrefixKey, IpcacheRow>,
+    edge: &IpNet,
+    service_addresses: &BTreeSet<Address>,
+) -> IpcacheRow {
+    let key = prefix_key(*edge);
+    let around = (0..edge.prefix_len()).rev().find_map(|length| {
+        let outer = IpNet::new(edge.addr(), length).ok()?;
+        base.get(&prefix_key(outer))
+    });
+    if key.length == 128 && service_addresses.contains(&key.address) {
+        return address_row();
+    }
+    let identity = if edge.addr().is_ipv4() {
+        Identity::WORLD_IPV4
+    } else {
+        Identity::WORLD_IPV6
+    };
+    around.copied().unwrap_or(IpcacheRow {
+        identity,
+        blocks: BlockGroup::NONE,
+        node: NodeIndex::NONE,
+        flags: 0,
+    })
+}
