@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod kernel;
+mod lb;
 mod listing;
 mod map_text;
 mod metrics;
@@ -165,6 +166,12 @@ pub(crate) fn router(api: Api) -> Router {
         .route(path::SERVICES_COMPARE, post(services::compare))
         .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))
+        .route(path::LB_FRONTENDS, get(lb::frontends))
+        .route(path::LB_BACKENDS, get(lb::backends))
+        .route(path::LB_SOURCE_RANGES, get(lb::source_ranges))
+        .route(path::LB_MAGLEV, get(lb::maglev))
+        .route(path::LB_AFFINITY, get(lb::affinity))
+        .route(path::LB_SOCKETS, get(lb::sockets))
         .route(path::IPCACHE, get(kernel::ipcache))
         .route(path::KERNEL_ENDPOINTS, get(kernel::endpoints))
         .route(path::KERNEL_METRICS, get(kernel::metrics))

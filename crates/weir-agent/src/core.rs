@@ -40,6 +40,7 @@ use crate::endpoint::Endpoint;
 use crate::error::EndpointError;
 use crate::ipam::Ipam;
 use crate::shared::Shared;
+use crate::stale::Sweeper;
 use crate::store::Store;
 
 pub(crate) use devices::Constants;
@@ -95,6 +96,7 @@ pub(crate) struct Core {
     constants: Constants,
     netlink: Netlink,
     remover: Remover,
+    sweeper: Sweeper,
     loader: Loader,
     kernel: Option<Kernel>,
     /// When a failed load is tried again.

@@ -24,8 +24,9 @@ use crate::args::{Args, MetricsAddress};
 use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
 use crate::shared::Shared;
+use crate::stale::Sweeper;
 use crate::store::Store;
-use crate::{collect, events, telemetry};
+use crate::{collect, events, health_check, telemetry};
 
 /// How long requests that are being answered hold up the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -48,6 +49,10 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let netlink = Netlink::open()?;
     let remover = Remover::start(Netlink::open()?).map_err(|source| AgentError::Start {
         what: "the remover of links",
+        source,
+    })?;
+    let sweeper = Sweeper::start().map_err(|source| AgentError::Start {
+        what: "the sweeper of stale sockets",
         source,
     })?;
     let watch = Watch::open()?;
@@ -74,6 +79,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         constants,
         netlink,
         remover,
+        sweeper,
         loader,
         on_loaded: helpers.on_loaded(),
     };
@@ -231,6 +237,8 @@ fn serve(
         let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
         let metrics = tokio::spawn(serve_metrics(metrics.0, api.clone()));
+        let checks = api.shared.health_checks.subscribe();
+        let health_checks = tokio::spawn(health_check::serve(checks));
         let served = axum::serve(listener, api::router(api)).into_future();
         let result = tokio::select! {
             result = served => result.map_err(start),
@@ -239,6 +247,7 @@ fn serve(
             _ = ended => Err(AgentError::LoopEnded),
         };
         metrics.abort();
+        health_checks.abort();
         result
     });
     runtime.shutdown_timeout(LAST_ANSWERS);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 use weir_abi::IfIndex;
 use weir_api::endpoint::Endpoint;
 use weir_api::status::{Controller, Device, IpamPool, Subsystem};
@@ -18,6 +19,7 @@ use weir_model::{IdentityTable, Node, NodeName, World};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::events::EventHub;
+use crate::health_check::HealthChecks;
 use crate::usage::Usage;
 
 /// One consistent picture of the node.
@@ -95,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) health_checks: watch::Sender<HealthChecks>,
     /// Not part of the snapshot: it would have to be copied for each change.
     world: RwLock<World>,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -113,6 +116,7 @@ impl Shared {
             counts: Counts::default(),
             usage: Usage::default(),
             directory: Arc::default(),
+            health_checks: watch::Sender::new(HealthChecks::default()),
             world: RwLock::default(),
             snapshot: RwLock::default(),
             health: Mutex::new(

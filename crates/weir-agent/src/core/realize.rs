@@ -8,7 +8,7 @@ use weir_api::endpoint::EndpointState;
 use weir_compile::exempt::default_exempt;
 use weir_compile::{RoutingMode, Settings, compile, plan};
 use weir_datapath::execute;
-use weir_model::{LabelSet, Touched};
+use weir_model::LabelSet;
 
 use super::Core;
 use crate::config;

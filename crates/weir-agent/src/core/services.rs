@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services: from what changed in the world to rows in the kernel, and back to what is right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,12 +9,14 @@ use weir_abi::service::FrontendRow;
 use weir_abi::{Address, ServiceId, map};
 use weir_api::service::ServicesCompared;
 use weir_compile::Operation;
-use weir_compile::service::{ServiceCompiler, ServiceSettings, TableSize, plan};
+use weir_compile::service::{FrontendOwner, ServiceCompiler, ServiceSettings, TableSize, plan};
 use weir_datapath::{Maps, Outcome, carry_out};
 use weir_model::{Touched, Zone};
 
 use super::{Core, Reply};
 use crate::error::{EndpointError, chain};
+use crate::health_check::{Asked, HealthChecks};
+use crate::stale::{Gone, Work};
 
 /// Repairs that are told one by one; more of them are told by their number.
 const TOLD: usize = 32;
@@ -28,8 +30,8 @@ pub(super) struct Services {
     in_kernel: bool,
     /// Counts the comparisons.
     turn: usize,
-    /// Service ports that have no usable backend, as told in the log.
-    without_backend: BTreeSet<ServiceId>,
+    /// Who has service ports without a usable backend, as told in the log.
+    without_backend: BTreeMap<FrontendOwner, BTreeSet<ServiceId>>,
     /// They have been looked at once.
     started: bool,
 }
@@ -113,6 +115,7 @@ impl Core {
             }
             touched = Touched::default();
         }
+        self.answer_health_checks();
         self.report_services(&written);
         written
     }
@@ -137,6 +140,7 @@ impl Core {
     fn note_services(&mut self, operations: &[Operation], outcome: &Outcome) -> Result<(), String> {
         self.services.in_kernel = outcome.is_complete();
         self.look_for_backends(operations);
+        self.sweep_after(operations);
         let frontends = operations.iter().filter(|operation| {
             matches!(
                 operation,
@@ -166,6 +170,55 @@ impl Core {
         }
     }
 
+    /// Nobody shall stick to a backend that is gone.
+    fn sweep_after(&self, operations: &[Operation]) {
+        let mut gone: Vec<Gone> = Vec::new();
+        for operation in operations {
+            if let Operation::DeleteServiceBackends(service, backends) = operation {
+                gone.extend(
+                    backends
+                        .iter()
+                        .map(|backend| (*service, backend.address, backend.port)),
+                );
+            }
+        }
+        let Some(kernel) = self.kernel.as_ref().filter(|_| !gone.is_empty()) else {
+            return;
+        };
+        let pods = self.endpoints.values();
+        self.sweeper.sweep(Work {
+            maps: Arc::clone(&kernel.datapath.maps),
+            gone,
+            namespaces: pods
+                .map(|one| (one.record.netns.clone(), one.record.netns_inode))
+                .collect(),
+        });
+    }
+
+    /// What load balancers are told from now on.
+    fn answer_health_checks(&self) {
+        let services = self.shared.directory.services();
+        let asked: BTreeMap<_, _> = services
+            .health_checks()
+            .map(|(name, check)| {
+                let asked = Asked {
+                    namespace: name.namespace.to_string(),
+                    name: name.name.to_string(),
+                    local_endpoints: check.local_endpoints,
+                };
+                (check.port, asked)
+            })
+            .collect();
+        let new = |known: &mut HealthChecks| {
+            let differs = **known != asked;
+            if differs {
+                *known = Arc::new(asked);
+            }
+            differs
+        };
+        self.shared.health_checks.send_if_modified(new);
+    }
+
     fn report_services(&self, written: &Result<(), String>) {
         let services = self.shared.directory.services();
         let problems: Vec<_> = services.problems().map(ToString::to_string).collect();
@@ -187,37 +240,46 @@ impl Core {
     fn look_for_backends(&mut self, operations: &[Operation]) {
         let directory = Arc::clone(&self.shared.directory);
         let services = directory.services();
-        let rows = services.rows();
         let has_none = |row: &FrontendRow| row.internal.count == 0 && row.external.count == 0;
         let mut changed: Vec<(ServiceId, bool)> = Vec::new();
         if self.services.started {
             for operation in operations {
-                match operation {
-                    Operation::UpsertFrontend(_, row) => changed.push((row.service, has_none(row))),
-                    Operation::DeleteFrontend(_) => {}
-                    _ => {}
+                if let Operation::UpsertFrontend(_, row) = operation {
+                    changed.push((row.service, has_none(row)));
                 }
             }
         } else {
             self.services.started = true;
-            let all = rows.frontends.values();
+            let all = services.rows().frontends.values();
             changed.extend(all.map(|row| (row.service, has_none(row))));
         }
-        for (service, empty) in changed {
-            let known = &mut self.services.without_backend;
-            let owner = || {
-                let owner = services.owner_of(service);
-                owner.map_or_else(|| format!("service {service}"), |owner| owner.describe())
+        let empty = &mut self.services.without_backend;
+        for (service, has_none) in changed {
+            let Some(owner) = services.owner_of(service) else {
+                continue;
             };
-            if empty && known.insert(service) {
-                tracing::warn!("Unable to find a healthy backend for {}", owner());
-            } else if !empty && known.remove(&service) {
-                tracing::info!("{} has a healthy backend again", owner());
+            // A service has several numbers: one for each of its ports and families.
+            let numbers = empty.entry(owner.clone()).or_default();
+            let before = numbers.is_empty();
+            if has_none {
+                numbers.insert(service);
+            } else {
+                numbers.remove(&service);
+            }
+            match (before, numbers.is_empty()) {
+                (true, false) => {
+                    tracing::warn!("Unable to find a healthy backend for {}", owner.describe());
+                }
+                (false, true) => {
+                    tracing::info!("{} has a healthy backend again", owner.describe());
+                }
+                (true, true) | (false, false) => {}
             }
         }
-        self.services
-            .without_backend
-            .retain(|service| services.owner_of(*service).is_some());
+        empty.retain(|_, numbers| {
+            numbers.retain(|service| services.owner_of(*service).is_some());
+            !numbers.is_empty()
+        });
     }
 
     /// Compares the rows of services with the kernel's; `addresses` are those of the last read-back.

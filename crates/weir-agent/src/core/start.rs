@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::error::chain;
 use crate::ipam::Ipam;
 use crate::shared::Shared;
+use crate::stale::Sweeper;
 use crate::store::Store;
 
 /// Called once with the maps: starts whoever else works on them.
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) constants: Constants,
     pub(crate) netlink: Netlink,
     pub(crate) remover: Remover,
+    pub(crate) sweeper: Sweeper,
     pub(crate) loader: Loader,
     pub(crate) on_loaded: OnLoaded,
 }
@@ -46,6 +48,7 @@ impl Core {
             constants,
             netlink,
             remover,
+            sweeper,
             loader,
             on_loaded,
         } = parts;
@@ -65,6 +68,7 @@ impl Core {
             constants,
             netlink,
             remover,
+            sweeper,
             loader,
             kernel: None,
             load_again: None,
