@@ -135,7 +135,7 @@ pub(crate) struct Numbered {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Report {
-    /// The process that holds the namespaces, by its id outside them.
+    /// The process that holds the namespaces, by its id outside them. The first report, from that very process.
     Pid(u32),
     /// Namespaces and mounts are in place.
     Ready,

@@ -29,12 +29,10 @@ pub(crate) fn run(specification: &str) -> Result<ExitCode> {
     let specification: Specification = serde_json::from_str(specification)?;
     let control = setup::take_control_socket()?;
     match become_sandbox(&specification, &control) {
-        // The daemon says what went wrong; there is nobody else to tell.
+        // The daemon says what went wrong. Where it does not listen any more, its log takes standard error.
         Err(error) => {
-            setup::report(
-                &control,
-                &crate::protocol::Report::Failed(format!("{error:#}")),
-            )?;
+            let words = format!("{error:#}");
+            setup::report(&control, &crate::protocol::Report::Failed(words)).map_err(|_| error)?;
             Ok(ExitCode::from(2))
         }
         Ok(code) => Ok(code),
@@ -45,10 +43,11 @@ fn become_sandbox(specification: &Specification, control: &UnixStream) -> Result
     if setup::enter(specification, control)? == setup::Side::Parent {
         return Ok(ExitCode::SUCCESS);
     }
-    setup::report(control, &crate::protocol::Report::Ready)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .context("cannot make the sandbox's runtime")?;
+    setup::report(control, &crate::protocol::Report::Ready)?;
     runtime.block_on(control::serve(specification, control.try_clone()?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -59,12 +59,17 @@ pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
     let addresses = match addresses {
         Ok(addresses) => addresses,
         Err(error) => {
+            // Asked before it is ended: an agent can only say that the namespace is not there.
+            let trouble = sandbox.trouble();
             // The agent may have made the endpoint all the same; taking away what is not there is no error.
             let disconnected = disconnect(lab, node, &key, &container_id, host_network);
             if let Err(end) = disconnected.and(sandbox.end()) {
                 tracing::warn!(pod = %key, error = format!("{end:#}"), "something is left behind");
             }
-            return Err(error);
+            return Err(match trouble {
+                Some(trouble) => error.context(format!("its sandbox is gone: {trouble}")),
+                None => error,
+            });
         }
     };
     write_hosts(&folder, &key.name, &addresses)?;

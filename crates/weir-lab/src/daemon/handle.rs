@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon's end of a sandbox: starting it, giving it orders, hearing what it reports.
 
+mod start;
+
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Write},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt},
-    },
+    io::Write,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -20,19 +19,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::{sys::wait::waitpid, unistd::Pid};
 use serde_json::Value;
 use weir_net::NetNamespace;
 
 use crate::{
-    command, locked,
+    locked,
     place::{end_processes, remove_cgroups},
     protocol::{Numbered, Order, Report},
     sandbox::Specification,
 };
-
-/// A namespace that takes longer than this to be made is not coming.
-const START_LIMIT: Duration = Duration::from_secs(20);
+use start::Started;
 
 /// Something that happened in a sandbox without being asked for.
 #[derive(Debug)]
@@ -56,7 +52,8 @@ pub(crate) struct Sandbox {
     writer: Mutex<UnixStream>,
     numbers: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Sender<Reply>>>,
-    ended: AtomicBool,
+    /// How its process ended, once it has.
+    fate: OnceLock<String>,
 }
 
 impl Sandbox {
@@ -67,41 +64,15 @@ impl Sandbox {
     ) -> Result<Arc<Self>> {
         let name = specification.name.clone();
         let begin = || -> Result<Arc<Self>> {
-            fs::create_dir_all(&specification.cgroup)?;
-            let (ours, theirs) = UnixStream::pair()?;
-            let mut child = command("/proc/self/exe")
-                .arg0("weir")
-                .args(["lab", "sandbox", &serde_json::to_string(specification)?])
-                .stdin(OwnedFd::from(theirs))
-                .spawn()?;
-            let mut lines = BufReader::new(ours.try_clone()?).lines();
-            ours.set_read_timeout(Some(START_LIMIT))?;
-            let mut pid = child.id();
-            loop {
-                let line = lines.next().context("its process ended")??;
-                match serde_json::from_str(&line)? {
-                    Report::Pid(own) => {
-                        pid = own;
-                        // A sandbox with a PID namespace is a child of the process that was started, which ends now;
-                        // the sandbox becomes a child of the daemon, which is a subreaper.
-                        if own != child.id() {
-                            child.wait()?;
-                        }
-                    }
-                    Report::Ready => break,
-                    Report::Failed(error) => bail!(error),
-                    Report::Reply { .. } | Report::Exited { .. } => bail!("it speaks out of turn"),
-                }
-            }
-            ours.set_read_timeout(None)?;
+            let Started { pid, socket, lines } = start::start(specification)?;
             let sandbox = Arc::new(Self {
                 name: name.clone(),
                 pid,
                 cgroup: specification.cgroup.clone(),
-                writer: Mutex::new(ours),
+                writer: Mutex::new(socket),
                 numbers: AtomicU64::new(1),
                 waiting: Mutex::default(),
-                ended: AtomicBool::new(false),
+                fate: OnceLock::new(),
             });
             let (listener, events) = (Arc::clone(&sandbox), events.clone());
             thread::Builder::new()
@@ -136,15 +107,15 @@ impl Sandbox {
         let (reply, receiver) = channel();
         locked(&self.waiting).insert(id, reply);
         // Checked after the insertion, so that either this sees the end or the listener sees the entry.
-        if self.ended.load(Ordering::SeqCst) {
+        if self.fate.get().is_some() {
             locked(&self.waiting).remove(&id);
-            bail!("{} is gone", self.name);
+            return Err(self.gone());
         }
         let mut line = serde_json::to_vec(&Numbered { id, order })?;
         line.push(b'\n');
         locked(&self.writer)
             .write_all(&line)
-            .with_context(|| format!("{} is gone", self.name))?;
+            .map_err(|_| self.gone())?;
         Ok(receiver)
     }
 
@@ -160,7 +131,23 @@ impl Sandbox {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(anyhow!(error).context(self.name.clone())),
             Err(RecvTimeoutError::Timeout) => bail!("{} does not answer", self.name),
-            Err(RecvTimeoutError::Disconnected) => bail!("{} is gone", self.name),
+            Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
+        }
+    }
+
+    /// What is wrong with its process, if anything. Whatever fails because of it should say so.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        if let Some(fate) = self.fate.get() {
+            return Some(fate.clone());
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        trouble_in(self.pid, status.ok().as_deref())
+    }
+
+    fn gone(&self) -> anyhow::Error {
+        match self.trouble() {
+            Some(trouble) => anyhow!("{} is gone: {trouble}", self.name),
+            None => anyhow!("{} takes no orders any more", self.name),
         }
     }
 
@@ -172,6 +159,7 @@ impl Sandbox {
     }
 
     fn listen(&self, lines: impl Iterator<Item = std::io::Result<String>>, events: &Sender<Event>) {
+        let mut last_words = None;
         for line in lines.map_while(Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Report::Reply { id, result }) => {
@@ -187,12 +175,50 @@ impl Sandbox {
                         code,
                     });
                 }
-                Ok(Report::Pid(_) | Report::Ready | Report::Failed(_)) => {}
+                Ok(Report::Failed(error)) => last_words = Some(error),
+                Ok(Report::Pid(_) | Report::Ready) => {
+                    tracing::warn!(sandbox = self.name, line, "report out of turn");
+                }
                 Err(error) => tracing::warn!(sandbox = self.name, %error, "report not understood"),
             }
         }
-        self.ended.store(true, Ordering::SeqCst);
+        // A sandbox hangs up by ending, so this does not take long.
+        let mut fate = start::collect(self.pid);
+        if let Some(words) = last_words {
+            fate.extend([": ", &words]);
+        }
+        tracing::info!(sandbox = self.name, fate, "the sandbox ended");
+        self.fate.set(fate).ok();
         locked(&self.waiting).clear();
-        let _ = waitpid(Pid::from_raw(self.pid.cast_signed()), None);
+    }
+}
+
+/// What the kernel's status file of a process says against it; the file is missing when the process is.
+fn trouble_in(pid: u32, status: Option<&str>) -> Option<String> {
+    let Some(status) = status else {
+        return Some(format!("process {pid} is not there"));
+    };
+    let mut lines = status.lines();
+    let state = lines.find_map(|line| line.strip_prefix("State:"))?.trim();
+    state
+        .starts_with(['Z', 'X'])
+        .then(|| format!("process {pid} has ended and is in state {state}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_live_is_told() {
+        let check = |status: Option<&str>, expected: Option<&str>| {
+            assert_eq!(trouble_in(7, status).as_deref(), expected, "{status:?}");
+        };
+        check(None, Some("process 7 is not there"));
+        check(
+            Some("Name:\tweir\nState:\tZ (zombie)\nTgid:\t7\n"),
+            Some("process 7 has ended and is in state Z (zombie)"),
+        );
+        check(Some("Name:\tweir\nState:\tS (sleeping)\n"), None);
     }
 }

@@ -74,40 +74,20 @@ pub(crate) fn report(mut control: &UnixStream, report: &Report) -> Result<()> {
 /// Moves the process (which has one thread only) into its namespaces.
 pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Result<Side> {
     cgroup::join(&specification.cgroup)?;
+    if enter_namespaces(specification.kind)? == Side::Parent {
+        return Ok(Side::Parent);
+    }
+    // Told by the sandbox and by nobody else: where its parent told it, the sandbox was sometimes ready before, and the
+    // daemon took the parent, which had ended by then, for the sandbox.
+    report(control, &Report::Pid(outer_pid()?))?;
     match specification.kind {
         Kind::Pod => {
-            enter_new(&[
-                Namespace::Network,
-                Namespace::Mount,
-                Namespace::Uts,
-                Namespace::Pid,
-            ])?;
-            if fork_into_pid_namespace(control)? == Side::Parent {
-                return Ok(Side::Parent);
-            }
             prepare_network()?;
             show_own_sys()?;
             mount::proc(Path::new("/proc"))?;
         }
-        Kind::HostPod(node) => {
-            enter_process(
-                node,
-                &[Namespace::Network, Namespace::Mount, Namespace::Uts],
-            )?;
-            enter_new(&[Namespace::Mount, Namespace::Pid])?;
-            if fork_into_pid_namespace(control)? == Side::Parent {
-                return Ok(Side::Parent);
-            }
-            mount::proc(Path::new("/proc"))?;
-        }
+        Kind::HostPod(_) => mount::proc(Path::new("/proc"))?,
         Kind::Node => {
-            enter_new(&[
-                Namespace::Network,
-                Namespace::Mount,
-                Namespace::Uts,
-                Namespace::Cgroup,
-            ])?;
-            report(control, &Report::Pid(std::process::id()))?;
             prepare_network()?;
             show_own_sys()?;
             mount::bpffs(Path::new("/sys/fs/bpf"))?;
@@ -116,32 +96,67 @@ pub(crate) fn enter(specification: &Specification, control: &UnixStream) -> Resu
             mount::cgroup2(Path::new("/sys/fs/cgroup"))?;
         }
         Kind::Host => {
-            enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts])?;
-            report(control, &Report::Pid(std::process::id()))?;
             prepare_network()?;
             show_own_sys()?;
         }
     }
     if !matches!(specification.kind, Kind::HostPod(_)) {
-        sethostname(&specification.hostname)?;
+        sethostname(&specification.hostname).context("cannot set the host name")?;
     }
     for (source, target) in &specification.binds {
-        make_place(target, &specification.scratch, source.is_dir())?;
+        make_place(target, &specification.scratch, source.is_dir())
+            .with_context(|| format!("cannot make a place for {}", target.display()))?;
         mount::bind(source, target)?;
     }
     Ok(Side::Sandbox)
 }
 
-/// The first process born in a PID namespace is its init: when it ends, so does everything in it.
-fn fork_into_pid_namespace(control: &UnixStream) -> Result<Side> {
-    // SAFETY: the process has one thread, so the child gets a whole copy of it with no lock held by another.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => {
-            report(control, &Report::Pid(child.as_raw().unsigned_abs()))?;
-            Ok(Side::Parent)
+fn enter_namespaces(kind: Kind) -> Result<Side> {
+    match kind {
+        Kind::Pod => {
+            enter_new(&[
+                Namespace::Network,
+                Namespace::Mount,
+                Namespace::Uts,
+                Namespace::Pid,
+            ])?;
+            return fork_into_pid_namespace();
         }
+        Kind::HostPod(node) => {
+            enter_process(
+                node,
+                &[Namespace::Network, Namespace::Mount, Namespace::Uts],
+            )?;
+            enter_new(&[Namespace::Mount, Namespace::Pid])?;
+            return fork_into_pid_namespace();
+        }
+        Kind::Node => enter_new(&[
+            Namespace::Network,
+            Namespace::Mount,
+            Namespace::Uts,
+            Namespace::Cgroup,
+        ])?,
+        Kind::Host => enter_new(&[Namespace::Network, Namespace::Mount, Namespace::Uts])?,
+    }
+    Ok(Side::Sandbox)
+}
+
+/// The first process born in a PID namespace is its init: when it ends, so does everything in it.
+fn fork_into_pid_namespace() -> Result<Side> {
+    // SAFETY: the process has one thread, so the child gets a whole copy of it with no lock held by another.
+    match unsafe { fork() }.context("cannot fork into the new PID namespace")? {
+        ForkResult::Parent { .. } => Ok(Side::Parent),
         ForkResult::Child => Ok(Side::Sandbox),
     }
+}
+
+/// The id of this process as the daemon counts. The init of a PID namespace is 1 to itself, but a `/proc` counts as
+/// the namespace does that it was mounted in, and the daemon's is still there.
+fn outer_pid() -> Result<u32> {
+    let own = fs::read_link("/proc/self").context("cannot read the process id in /proc/self")?;
+    let text = own.to_string_lossy();
+    text.parse()
+        .with_context(|| format!("/proc/self is `{text}` and no process id"))
 }
 
 /// Takes the machine's `/sys` away with all that is mounted below it, and shows the one of the own network.

@@ -185,6 +185,12 @@ impl Lab {
         }
     }
 
+    /// Kills everything in a pod without the daemon's doing.
+    pub(crate) fn kill_pod(&self, node: &str, pod: &str) {
+        let pod = self.cgroup().join(node).join("pods").join(pod);
+        std::fs::write(pod.join("cgroup.kill"), "1").unwrap();
+    }
+
     /// Whether anything of the lab is left on the machine.
     pub(crate) fn leaves_traces(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

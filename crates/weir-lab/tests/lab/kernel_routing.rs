@@ -365,3 +365,21 @@ fn two_labs_do_not_meet_and_a_killed_one_goes_without_trace() {
     assert_eq!(first.run(&["down"]).status.code(), Some(0));
     assert!(!first.leaves_traces());
 }
+
+#[test]
+fn a_dead_sandbox_says_how_it_ended() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up("dead", &["--no-agents"], SHOP);
+    lab.kill_pod("n1", "shop_web-1");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = lab.probe(&["--from", "shop/web-1", "--to", "shop/web-2"]);
+        let error = answer["error"].as_str().unwrap_or_default();
+        if error.contains("was ended by SIGKILL") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{answer}");
+    }
+}
