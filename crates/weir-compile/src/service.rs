@@ -153,8 +153,10 @@ pub struct ServiceCompiler {
     nodes: BTreeSet<Address>,
     /// Addresses whose frontends changed in this update.
     addresses: BTreeSet<Address>,
-    /// Numbers in rows from before a restart that nobody has taken over.
-    restored_ids: BTreeSet<ServiceId>,
+    /// Numbers in rows from before a restart that nobody has taken over, with their frontends.
+    restored_ids: BTreeMap<ServiceId, Vec<FrontendKey>>,
+    /// Those that somebody took over in this update.
+    adopted: Vec<(ServiceId, Vec<FrontendKey>)>,
     /// There are such rows.
     restored: bool,
 }
@@ -227,9 +229,12 @@ impl ServiceCompiler {
             let starved = self.starved.iter().cloned();
             queue.extend(starved.map(|owner| (age_of(&owner, world), owner)));
         }
-        while let Some((age, owner)) = queue.pop_first() {
+        while let Some((_, owner)) = queue.pop_first() {
+            // Whoever put it there may have known an older age.
+            let age = age_of(&owner, world);
             self.look_at(&owner, age, world, settings, &mut queue);
         }
+        self.forget_obsolete();
         if !settings.keep_unknown && std::mem::take(&mut self.restored) {
             self.forget_unknown();
         }

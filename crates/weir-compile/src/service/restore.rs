@@ -22,19 +22,35 @@ impl ServiceCompiler {
                 row.id = FrontendId::default();
             }
         }
-        let frontends = rows.frontends.values().map(|row| row.service);
+        let ids = &mut compiler.restored_ids;
+        for (key, row) in &rows.frontends {
+            ids.entry(row.service).or_insert_with(Vec::new).push(*key);
+        }
         let places = rows.backends.iter().map(|(_, row)| row.service);
         let members = rows.service_backends.iter().map(|(service, _)| service);
-        let ids = frontends.chain(places).chain(members);
-        let ids: BTreeSet<ServiceId> = ids.filter(|id| *id != ServiceId::NONE).collect();
-        for id in &ids {
+        for id in places.chain(members) {
+            ids.entry(id).or_default();
+        }
+        ids.remove(&ServiceId::NONE);
+        for id in ids.keys() {
             compiler.service_ids.reserve(id.0);
         }
-        compiler.restored_ids = ids;
         compiler.restored = !rows.is_empty();
         compiler.addresses = rows.addresses.clone();
         compiler.ledger = Ledger::restore(rows);
         compiler
+    }
+
+    /// Removes frontends that a service port had and does not ask for any more, now that it is known.
+    pub(super) fn forget_obsolete(&mut self) {
+        for (id, keys) in std::mem::take(&mut self.adopted) {
+            for key in keys {
+                let row = self.ledger.rows.frontends.get(&key);
+                if row.is_some_and(|row| row.service == id) && !self.is_held(&key, id) {
+                    self.remove_frontend(&key);
+                }
+            }
+        }
     }
 
     /// Removes what no service has claimed.
@@ -85,7 +101,7 @@ impl ServiceCompiler {
             self.ledger.set_range(key, false);
         }
         self.ledger.forget_all_but(runs.into_iter());
-        for id in std::mem::take(&mut self.restored_ids) {
+        for id in std::mem::take(&mut self.restored_ids).into_keys() {
             self.service_ids.give_back(id.0);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use weir_abi::ipcache::{IpcacheRow, flags};
 use weir_abi::service::{
     BackendRow, BackendRun, FrontendKey, FrontendRow, ServiceBackendKey, ServiceBackendRow,
-    SourceRangeKey,
+    SourceRangeKey, backend_flags,
 };
 use weir_abi::{Address, BlockGroup, Identity, NodeIndex, Port, ServiceId};
 
@@ -193,7 +193,22 @@ pub struct ServiceBackend {
     pub flags: u8,
 }
 
+/// The bits in use fit into a byte, of which there are a hundred thousand.
+const fn narrow(bit: u32) -> u8 {
+    assert!(bit < 0x100);
+    bit.to_le_bytes()[0]
+}
+
 impl ServiceBackend {
+    /// See [`weir_abi::service::backend_flags`].
+    pub const INTERNAL: u8 = narrow(backend_flags::INTERNAL);
+    /// The same.
+    pub const EXTERNAL: u8 = narrow(backend_flags::EXTERNAL);
+    /// The same.
+    pub const TERMINATING: u8 = narrow(backend_flags::TERMINATING);
+    /// The same.
+    pub const LOCAL: u8 = narrow(backend_flags::LOCAL);
+
     /// The key of its row.
     pub const fn key(&self, service: ServiceId) -> ServiceBackendKey {
         ServiceBackendKey {

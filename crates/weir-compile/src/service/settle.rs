@@ -89,6 +89,13 @@ impl ServiceCompiler {
             if want.frontends.is_empty() {
                 continue;
             }
+            if want
+                .frontends
+                .iter()
+                .all(|(_, kind)| *kind == FrontendKind::ClusterIp)
+            {
+                want.without_outward();
+            }
             let place = old_groups.iter().position(|group| group.key == want.key);
             let had = place.map(|place| old_groups.swap_remove(place));
             groups.push(self.settle_group(want, had, &mut settling));
@@ -258,7 +265,7 @@ impl ServiceCompiler {
         let rows = |key| self.ledger.rows.frontends.get(key);
         let kept = want.frontends.iter().find_map(|(key, _)| {
             let id = rows(key)?.service;
-            self.restored_ids.contains(&id).then_some(id)
+            self.restored_ids.contains_key(&id).then_some(id)
         });
         let Some(id) = kept else {
             return (ServiceId(self.service_ids.take()), Vec::new());
@@ -270,7 +277,7 @@ impl ServiceCompiler {
             .filter(|row| row.service == id)
             .flat_map(|row| [row.internal, row.external]);
         let runs = old_runs(named, true);
-        self.restored_ids.remove(&id);
+        self.adopted.extend(self.restored_ids.remove_entry(&id));
         (id, runs)
     }
 
@@ -363,7 +370,7 @@ impl ServiceCompiler {
 
     /// Whether the group with this number has the frontend. The owner that is being settled has
     /// none at the moment.
-    fn is_held(&self, key: &FrontendKey, id: ServiceId) -> bool {
+    pub(super) fn is_held(&self, key: &FrontendKey, id: ServiceId) -> bool {
         let held = self.by_id.get(&id).and_then(|owner| self.owners.get(owner));
         held.is_some_and(|held| {
             let mut groups = held.groups.iter();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weir_abi::ipcache::PrefixKey;
-use weir_abi::service::{FrontendKey, FrontendKind, backend_flags, flags};
+use weir_abi::service::{FrontendKey, FrontendKind, flags};
 use weir_abi::{Address, Port, Protocol};
 use weir_model::{Family, Pod, Service, ServicePort, TrafficPolicy, World};
 
@@ -44,6 +44,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Leaves out what only outward frontends need, where others have got them all.
+    pub(super) fn without_outward(&mut self) {
+        self.external.clear();
+        for member in &mut self.members {
+            member.flags &= !ServiceBackend::EXTERNAL;
+        }
+    }
+
     /// Bits of [`flags`] for one of the frontends.
     pub(super) fn flags(&self, kind: FrontendKind) -> u8 {
         let bit = |set: bool, bit| if set { bit } else { 0 };
@@ -172,19 +180,19 @@ fn members(
     external: Selects,
 ) -> Vec<ServiceBackend> {
     let member = |one: &Candidate<'_>| {
-        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
         let terminating = match one.state {
             BackendState::Active | BackendState::NotReady => false,
             BackendState::Terminating | BackendState::Ending => true,
         };
-        let flags = bit(internal(one), backend_flags::INTERNAL)
-            | bit(external(one), backend_flags::EXTERNAL)
-            | bit(terminating, backend_flags::TERMINATING)
-            | bit(one.local, backend_flags::LOCAL);
+        let flags = bit(internal(one), ServiceBackend::INTERNAL)
+            | bit(external(one), ServiceBackend::EXTERNAL)
+            | bit(terminating, ServiceBackend::TERMINATING)
+            | bit(one.local, ServiceBackend::LOCAL);
         ServiceBackend {
             address: one.address,
             port: one.port,
-            flags: u8::try_from(flags).unwrap_or_default(),
+            flags,
         }
     };
     let kept = found
@@ -232,7 +240,7 @@ pub(super) fn of_pod(pod: &Pod, settings: &ServiceSettings) -> Vec<Wanted> {
                 let key = FrontendKey::new(ip.into(), Port::new(host.port), port.protocol);
                 (key, FrontendKind::HostPort)
             };
-            let flags = backend_flags::INTERNAL | backend_flags::EXTERNAL | backend_flags::LOCAL;
+            let flags = ServiceBackend::INTERNAL | ServiceBackend::EXTERNAL | ServiceBackend::LOCAL;
             wanted.push(Wanted {
                 key: GroupKey {
                     number,
@@ -246,7 +254,7 @@ pub(super) fn of_pod(pod: &Pod, settings: &ServiceSettings) -> Vec<Wanted> {
                 members: vec![ServiceBackend {
                     address: place.0,
                     port: place.1,
-                    flags: u8::try_from(flags).unwrap_or_default(),
+                    flags,
                 }],
                 ranges: None,
                 affinity: 0,
