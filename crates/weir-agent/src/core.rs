@@ -10,6 +10,7 @@ mod devices;
 mod drift;
 mod links;
 mod network;
+mod policy;
 mod publish;
 mod realize;
 mod remover;
@@ -126,6 +127,7 @@ pub(crate) struct Core {
     sockets_attached: bool,
 
     services: services::Services,
+    policy: policy::Policy,
     compiled: Arc<Compiled>,
     /// What the maps hold, as far as known; read back at every tick.
     realized: Rows,

@@ -63,8 +63,7 @@ impl SnapshotNames {
 
     /// The rules behind a cookie, not copied.
     pub(crate) fn shared_rules(&self, cookie: PolicyCookie) -> Option<Arc<[PolicyRule]>> {
-        let _ = cookie;
-        None
+        self.directory.rules(cookie)
     }
 
     /// Whoever has an address, `world` where nobody of the cluster has it.
@@ -128,6 +127,11 @@ impl Names for SnapshotNames {
                 .pod_name
                 .clone(),
         )
+    }
+
+    fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
+        self.shared_rules(cookie)
+            .map_or_else(Vec::new, |rules| rules.to_vec())
     }
 
     fn labels(&self, identity: Identity) -> Vec<String> {

@@ -33,6 +33,8 @@ pub(crate) struct Snapshot {
     pub(crate) devices: Vec<Device>,
     pub(crate) pools: Vec<IpamPool>,
     pub(crate) revision: u64,
+    /// Changes of policies so far, and how many of them every endpoint has.
+    pub(crate) policy_revisions: (u64, u64),
     /// None while no datapath is loaded.
     pub(crate) maps: Option<Arc<Maps>>,
 }
@@ -73,7 +75,7 @@ impl Default for Counts {
 }
 
 /// What is not fine before it has been looked at for the first time.
-const FIRST_ROUND: [&str; 10] = [
+const FIRST_ROUND: [&str; 11] = [
     "source",
     "devices",
     "datapath",
@@ -81,6 +83,7 @@ const FIRST_ROUND: [&str; 10] = [
     "links",
     "routes",
     "services",
+    "policy",
     "sockets",
     "endpoints",
     "ipam",

@@ -176,7 +176,7 @@ pub(super) async fn map(State(api): State<Api>, Path(name): Path<String>) -> Ans
         let error = format!("no map `{name}`, only {}", names.join(", "));
         return Err(Refusal::not_found(error));
     };
-    let entries =
-        api.with_maps(move |maps, snapshot| map_text::entries(info, maps, &snapshot.compiled.rows));
+    let directory = std::sync::Arc::clone(&api.shared.directory);
+    let entries = api.with_maps(move |maps, _| map_text::entries(info, maps, &directory));
     ok(entries.await?)
 }

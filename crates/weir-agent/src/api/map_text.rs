@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Any map as text, and how its rows compare with the desired ones.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -8,6 +10,7 @@ use weir_abi::counter::{Counter, Metric};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::map::{self, MapInfo};
+use weir_abi::policy::{PolicyKey, PolicyRow, rule_flags};
 use weir_abi::{FlowEntry, FlowKey, Slot};
 use weir_api::kernel::MapEntry;
 use weir_compile::Rows;
@@ -15,6 +18,7 @@ use weir_compile::prefix::display_prefix;
 use weir_datapath::{Maps, Result};
 
 use super::kernel::{direction_name, reason_name};
+use crate::directory::Directory;
 
 fn dynamic(key: impl Display, value: impl Display) -> MapEntry {
     MapEntry {
@@ -25,7 +29,27 @@ fn dynamic(key: impl Display, value: impl Display) -> MapEntry {
 }
 
 /// Every row of one map.
-pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec<MapEntry>> {
+pub(super) fn entries(info: &MapInfo, maps: &Maps, directory: &Directory) -> Result<Vec<MapEntry>> {
+    let of_programs = [
+        map::FLOWS,
+        map::FRAGMENTS,
+        map::TUNNEL_MTU,
+        map::GENERATIONS,
+        map::METRICS,
+        map::COUNTERS,
+        map::POLICY_HITS,
+        map::EVENTS,
+    ];
+    // The loop must not wait while a large table is read that is compared with nothing.
+    if of_programs.iter().any(|map| map.name == info.name) {
+        return written_by_programs(info.name, maps);
+    }
+    let services = directory.services();
+    if let Some(entries) = services::entries(info, maps, services.rows())? {
+        return Ok(entries);
+    }
+    let policy = directory.policy();
+    let desired: &Rows = policy.rows();
     match info.name {
         name if name == map::ENDPOINTS.name => {
             let rows = maps.endpoints.entries()?;
@@ -35,8 +59,14 @@ pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec
                 ToString::to_string,
                 |row| {
                     format!(
-                        "id={} sec_id={} ifindex={} mac={} flags={:#06x}",
-                        row.id, row.identity.0, row.ifindex, row.mac, row.flags
+                        "id={} sec_id={} ifindex={} mac={} flags={:#06x} policy_set={} blocks={}",
+                        row.id,
+                        row.identity.0,
+                        row.ifindex,
+                        row.mac,
+                        row.flags,
+                        row.policy_set,
+                        row.blocks
                     )
                 },
             ))
@@ -44,10 +74,11 @@ pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec
         name if name == map::IPCACHE.name => {
             let rows = maps.ipcache.entries()?;
             let prefix = |key: &PrefixKey| display_prefix(key).to_string();
-            Ok(compared(rows, &desired.ipcache, prefix, |row| {
+            let desired = services::with_addresses(&desired.ipcache, services.rows());
+            Ok(compared(rows, &desired, prefix, |row| {
                 format!(
-                    "identity={} node={} flags={:#06x}",
-                    row.identity.0, row.node, row.flags
+                    "identity={} node={} flags={:#06x} blocks={}",
+                    row.identity.0, row.node, row.flags, row.blocks
                 )
             }))
         }
@@ -66,13 +97,17 @@ pub(super) fn entries(info: &MapInfo, maps: &Maps, desired: &Rows) -> Result<Vec
             let prefix = |key: &PrefixKey| display_prefix(key).to_string();
             Ok(compared(rows, &wanted, prefix, |()| String::new()))
         }
+        name if name == map::POLICY.name => {
+            let rows = maps.policy.entries()?;
+            Ok(compared(rows, &desired.policy, policy_key, policy_row))
+        }
         name if name == map::NODES.name => {
             let rows = maps.read_back()?.nodes.into_iter().collect();
             Ok(compared(rows, &desired.nodes, ToString::to_string, |row| {
                 format!("local={} remote={}", row.local, row.remote)
             }))
         }
-        name => written_by_programs(name, maps),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -120,10 +155,48 @@ fn written_by_programs(name: &str, maps: &Maps) -> Result<Vec<MapEntry>> {
             }
             found
         }
+        name if name == map::POLICY_HITS.name => {
+            let rows = (0_u32..).zip(maps.policy_hits.places(0, maps.policy_hits.size())?);
+            rows.filter(|(_, hits)| hits.packets > 0)
+                .map(|(cookie, hits)| {
+                    let value = format!("packets={} bytes={}", hits.packets, hits.bytes);
+                    dynamic(format_args!("cookie {cookie}"), value)
+                })
+                .collect()
+        }
         // A ring has no rows.
         _ => Vec::new(),
     };
     Ok(found)
+}
+
+fn policy_key(key: &PolicyKey) -> String {
+    let direction = if key.direction == 0 {
+        "ingress"
+    } else {
+        "egress"
+    };
+    let peer = match key.peer_kind {
+        0 => "any".to_owned(),
+        1 => format!("identity {}", key.peer),
+        _ => format!("blocks {}", key.peer),
+    };
+    format!("set {} {direction} {peer} part {}", key.set, key.part)
+}
+
+fn policy_row(row: &PolicyRow) -> String {
+    let rules = row.rules.iter().take(usize::from(row.count)).map(|rule| {
+        let deny = if rule.flags & rule_flags::DENY != 0 {
+            "deny "
+        } else {
+            ""
+        };
+        format!(
+            "{deny}{}-{}/{} precedence {} cookie {}",
+            rule.first_port, rule.last_port, rule.protocol, rule.precedence, rule.cookie
+        )
+    });
+    rules.collect::<Vec<_>>().join(", ")
 }
 
 fn flow(key: &FlowKey, entry: &FlowEntry) -> MapEntry {

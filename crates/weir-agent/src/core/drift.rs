@@ -73,6 +73,7 @@ impl Core {
                         self.shared.repaired(&operation.to_string());
                     }
                     self.realized = found;
+                    self.forget_policy();
                     self.mark();
                 }
                 self.shared.ran(

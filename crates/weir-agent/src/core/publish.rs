@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use weir_abi::endpoint::flags;
 use weir_abi::{Address, MacAddress};
 use weir_api::endpoint::{
     Addressing, Endpoint as Shown, EndpointHealth, EndpointIdentity, EndpointState, EndpointStatus,
@@ -37,6 +38,7 @@ impl Core {
             devices: self.network.shown(),
             pools: pools.collect(),
             revision: self.realized_revision,
+            policy_revisions: self.policy_revisions(),
             maps: self
                 .kernel
                 .as_ref()
@@ -48,6 +50,7 @@ impl Core {
     pub(super) fn publish_revision(&self) {
         self.shared.publish(Snapshot {
             revision: self.realized_revision,
+            policy_revisions: self.policy_revisions(),
             ..Snapshot::clone(&self.shared.snapshot())
         });
     }
@@ -131,17 +134,26 @@ impl Core {
                     policy: part(endpoint.realized),
                     connected: endpoint.connected,
                 },
-                policy: PolicyStatus {
-                    ingress_enforced: false,
-                    egress_enforced: false,
-                    set: 0,
-                    ingress_policies: Vec::new(),
-                    egress_policies: Vec::new(),
-                    realized: Vec::new(),
-                },
+                policy: self.policy_of(endpoint),
                 named_ports,
                 log: endpoint.log.iter().cloned().collect(),
             },
+        }
+    }
+
+    /// What policy has to do with an endpoint, as far as its row says.
+    fn policy_of(&self, endpoint: &Endpoint) -> PolicyStatus {
+        let policy = self.shared.directory.policy();
+        let address = endpoint.record.addresses.first();
+        let row = address.and_then(|ip| policy.rows().endpoints.get(&Address::from(*ip)));
+        let Some(row) = row else {
+            return PolicyStatus::default();
+        };
+        PolicyStatus {
+            ingress_enforced: row.flags & flags::ENFORCE_INGRESS != 0,
+            egress_enforced: row.flags & flags::ENFORCE_EGRESS != 0,
+            set: row.policy_set.get(),
+            ..PolicyStatus::default()
         }
     }
 }

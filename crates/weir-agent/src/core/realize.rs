@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Compile, plan, execute; then say how it went.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_abi::Address;
+use weir_abi::endpoint::flags::READY;
 use weir_api::endpoint::EndpointState;
 use weir_compile::exempt::default_exempt;
-use weir_compile::{RoutingMode, Settings, compile, plan};
-use weir_datapath::execute;
+use weir_compile::{RoutingMode, Settings, compile};
 use weir_model::LabelSet;
 
 use super::Core;
@@ -23,14 +24,14 @@ impl Core {
         }
         self.dirty = false;
         let base = self.base_dirty;
-        let written = if self.synced && self.kernel.is_some() {
+        let (written, judged) = if self.synced && self.kernel.is_some() {
             self.realize()
         } else {
-            Ok(())
+            (Ok(()), base)
         };
         self.finish_removed();
         self.answer(&written);
-        if base {
+        if judged {
             self.publish();
         } else {
             self.publish_revision();
@@ -66,14 +67,16 @@ impl Core {
         }
     }
 
-    fn realize(&mut self) -> Result<(), String> {
+    /// Tells whether everything is realized, and whether anything about endpoints may differ now.
+    fn realize(&mut self) -> (Result<(), String>, bool) {
         let base = std::mem::take(&mut self.base_dirty);
         let routes_differ = base && self.compile();
         let touched = std::mem::take(&mut self.touched);
+        let services = self.update_services(&touched);
+        let judged = self.update_policy(&touched) || base;
         let mut written = self.write_rows();
         // New pods are reachable before a service leads to them.
-        let services = self.realize_services(&touched);
-        written = written.and(services);
+        written = written.and(self.write_services(services));
         self.take_over();
         if base {
             if let Err(error) = self.attach_all() {
@@ -82,12 +85,14 @@ impl Core {
             if routes_differ {
                 self.check_routes();
             }
+        }
+        if judged {
             self.judge_endpoints();
         }
         if written.is_ok() {
             self.realized_revision = self.revision;
         }
-        written
+        (written, judged)
     }
 
     /// The rows of nodes and pods; tells whether the routes differ.
@@ -129,68 +134,6 @@ impl Core {
         let routes_differ = self.compiled.routes != compiled.routes;
         self.compiled = Arc::new(compiled);
         routes_differ
-    }
-
-    fn write_rows(&mut self) -> Result<(), String> {
-        let Some(kernel) = &self.kernel else {
-            return Ok(());
-        };
-        let plan = plan(&self.realized, &self.compiled.rows);
-        if plan.is_empty() {
-            self.shared.ran("map-sync", Ok("nothing to do".to_owned()));
-            self.shared.report(
-                "maps",
-                true,
-                format!("{} rows as desired", self.realized.len()),
-            );
-            return Ok(());
-        }
-        let changes = plan.changes().count();
-        let outcome = execute(&kernel.datapath.maps, &plan);
-        let failed: Vec<_> = outcome
-            .failures
-            .iter()
-            .map(|failure| failure.operation.clone())
-            .collect();
-        for operation in plan
-            .changes()
-            .filter(|operation| !failed.contains(operation))
-        {
-            self.realized.apply(operation);
-            tracing::debug!("{operation}");
-        }
-        let ipcache = weir_abi::map::IPCACHE.name;
-        let mappings = plan
-            .changes()
-            .filter(|operation| operation.map() == ipcache)
-            .count();
-        if mappings > 0 {
-            self.shared
-                .events
-                .agent("ipcache-updated", &format!("{mappings} prefixes"));
-        }
-        match outcome.failures.first() {
-            None => {
-                self.shared
-                    .ran("map-sync", Ok(format!("{changes} rows written")));
-                self.shared.report(
-                    "maps",
-                    true,
-                    format!("{} rows as desired", self.realized.len()),
-                );
-                Ok(())
-            }
-            Some(first) => {
-                let (count, cause) = (outcome.failures.len(), chain(&first.error));
-                let message = format!(
-                    "{count} of {changes} rows refused, the first: {}: {cause}",
-                    first.operation
-                );
-                self.shared.ran("map-sync", Err(message.clone()));
-                self.shared.report("maps", false, message.clone());
-                Err(message)
-            }
-        }
     }
 
     /// The new programs take the place of those of an agent before, once their rows are there.
@@ -240,13 +183,22 @@ impl Core {
 
     /// Moves every endpoint to the state that its rows and its link say.
     pub(super) fn judge_endpoints(&mut self) {
+        let directory = Arc::clone(&self.shared.directory);
+        let policy = directory.policy();
         for endpoint in self.endpoints.values_mut() {
-            let wanted = |address: &std::net::IpAddr| {
-                let key = Address::from(*address);
-                let row = self.compiled.rows.endpoints.get(&key);
-                row.is_some() && self.realized.endpoints.get(&key) == row
+            let desired = |address: &IpAddr| {
+                let row = policy.rows().endpoints.get(&Address::from(*address));
+                row.copied()
             };
-            endpoint.realized = endpoint.record.addresses.iter().all(wanted);
+            let wanted = |address: &IpAddr| {
+                let row = desired(address);
+                row.is_some()
+                    && self.realized.endpoints.get(&Address::from(*address)) == row.as_ref()
+            };
+            let addresses = &endpoint.record.addresses;
+            endpoint.realized = addresses.iter().all(wanted);
+            let ready = |address| desired(address).is_some_and(|row| row.flags & READY != 0);
+            let allowed = addresses.iter().all(ready);
             if endpoint.record.labels.is_none() {
                 endpoint.enter(
                     EndpointState::WaitingForIdentity,
@@ -254,6 +206,10 @@ impl Core {
                 );
             } else if !endpoint.realized {
                 endpoint.fail(EndpointState::NotReady, "its rows are not in the kernel");
+            } else if !allowed {
+                // Its traffic is dropped: a policy that is realized in part would be another policy.
+                let message = "its policy does not fit into the maps: see `weir status`";
+                endpoint.fail(EndpointState::NotReady, message);
             } else if !endpoint.connected {
                 endpoint.fail(EndpointState::NotReady, "its link has no program");
             } else if endpoint.state != EndpointState::Ready {

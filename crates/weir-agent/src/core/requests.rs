@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the CNI plugin, the lab and people ask for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::observation::Hook;
-use weir_abi::{Address, IfIndex};
+use weir_abi::policy::{PolicyKey, PolicyRow};
+use weir_abi::{Address, IfIndex, PolicySet};
 use weir_api::endpoint::{EndpointCreated, EndpointRequest, EndpointState, Regenerated};
-use weir_compile::{Operation, Owner, Plan, plan};
+use weir_compile::{Operation, Owner, Plan, Rows, plan};
 use weir_datapath::execute;
 use weir_model::PodRef;
 use weir_net::NetNamespace;
@@ -430,7 +433,7 @@ impl Core {
         }
     }
 
-    /// Compares the endpoint's own rows with the kernel, whatever was remembered.
+    /// Compares the endpoint's own rows, and those of its policy set, with the kernel, whatever was remembered.
     fn repair_rows(&mut self, record: &Record, pod: &PodRef) -> Result<Vec<String>, EndpointError> {
         let Some(kernel) = &self.kernel else {
             return Err(EndpointError::NoDatapath("see `weir status`".to_owned()));
@@ -440,17 +443,17 @@ impl Core {
             pod: pod.to_string(),
             message,
         };
-        let (mut found, mut wanted) =
-            (weir_compile::Rows::default(), weir_compile::Rows::default());
+        let read = |error: weir_datapath::Error| rows(chain(&error));
+        let directory = Arc::clone(&self.shared.directory);
+        let policy = directory.policy();
+        let desired = policy.rows();
+        let (mut found, mut wanted) = (Rows::default(), Rows::default());
+        let mut sets = BTreeSet::new();
         for address in record.addresses.iter().map(|ip| Address::from(*ip)) {
             let key = PrefixKey::host(address);
-            let read = |error: weir_datapath::Error| rows(chain(&error));
-            found.endpoints.extend(
-                maps.endpoints
-                    .get(&address)
-                    .map_err(read)?
-                    .map(|row| (address, row)),
-            );
+            let there = maps.endpoints.get(&address).map_err(read)?;
+            sets.extend(there.map(|row| row.policy_set));
+            found.endpoints.extend(there.map(|row| (address, row)));
             // A longest-prefix look-up may find the range instead.
             let behind = self.realized.ipcache.get(&key).copied();
             let exact = maps.ipcache.get(&key).map_err(read)?;
@@ -459,13 +462,22 @@ impl Core {
                     .filter(|row| behind == Some(*row))
                     .map(|row| (key, row)),
             );
-            let desired = &self.compiled.rows;
-            wanted
-                .endpoints
-                .extend(desired.endpoints.get(&address).map(|row| (address, *row)));
+            let row = desired.endpoints.get(&address);
+            sets.extend(row.map(|row| row.policy_set));
+            wanted.endpoints.extend(row.map(|row| (address, *row)));
             wanted
                 .ipcache
                 .extend(desired.ipcache.get(&key).map(|row| (key, *row)));
+        }
+        sets.remove(&PolicySet::NONE);
+        let of_sets = |rows: &BTreeMap<PolicyKey, PolicyRow>| -> BTreeMap<PolicyKey, PolicyRow> {
+            let rows = rows.iter().filter(|(key, _)| sets.contains(&key.set));
+            rows.map(|(key, row)| (*key, *row)).collect()
+        };
+        if !sets.is_empty() {
+            let all = maps.policy.entries().map_err(read)?;
+            found.policy = of_sets(&all.into_iter().collect());
+            wanted.policy = of_sets(&desired.policy);
         }
         let plan: Plan = plan(&found, &wanted);
         let outcome = execute(maps, &plan);

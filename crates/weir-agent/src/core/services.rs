@@ -84,36 +84,38 @@ impl Core {
         }
     }
 
-    /// Writes what differs because of what was touched.
-    pub(super) fn realize_services(&mut self, touched: &Touched) -> Result<(), String> {
+    /// Works out what differs because of what was touched; [`Self::write_services`] writes it.
+    pub(super) fn update_services(&mut self, touched: &Touched) -> Vec<Operation> {
+        let Some(kernel) = &self.kernel else {
+            return Vec::new();
+        };
+        let settings = self.service_settings(&kernel.datapath.maps);
+        let shared = &self.shared;
+        let world = shared.world();
+        let mut services = shared.directory.services_mut();
+        services.update(&world, touched, &settings).operations
+    }
+
+    /// Writes what differs, and what found no room until then.
+    pub(super) fn write_services(&mut self, mut operations: Vec<Operation>) -> Result<(), String> {
         let Some(kernel) = &self.kernel else {
             return Ok(());
         };
         let maps = Arc::clone(&kernel.datapath.maps);
-        let settings = self.service_settings(&maps);
-        let mut touched = touched.clone();
         let mut written = Ok(());
         for _ in 0..ROUNDS {
-            let shared = Arc::clone(&self.shared);
-            let delta = {
-                let world = shared.world();
-                let mut services = shared.directory.services_mut();
-                services.update(&world, &touched, &settings)
-            };
-            let operations = if self.services.in_kernel {
-                delta.operations
-            } else {
-                self.difference(&maps)?
-            };
+            if !self.services.in_kernel {
+                operations = self.difference(&maps)?;
+            }
             if operations.is_empty() {
                 break;
             }
             let outcome = carry_out(&maps, &operations);
             written = self.note_services(&operations, &outcome);
-            if written.is_err() || !shared.directory.services_mut().executed() {
+            if written.is_err() || !self.shared.directory.services_mut().executed() {
                 break;
             }
-            touched = Touched::default();
+            operations = self.update_services(&Touched::default());
         }
         self.answer_health_checks();
         self.report_services(&written);

@@ -88,6 +88,7 @@ impl Core {
             attached: BTreeSet::new(),
             sockets_attached: false,
             services: super::services::Services::default(),
+            policy: super::policy::Policy::default(),
             compiled: Arc::new(Compiled::default()),
             realized: Rows::default(),
             dirty: true,
@@ -243,6 +244,7 @@ impl Core {
                 if first {
                     self.indices = NodeIndices::restore(&rows.nodes);
                     self.restore_services(&datapath.maps, addresses);
+                    self.restore_policy(&rows);
                 } else {
                     self.forget_services();
                     self.shared.events.agent(
@@ -251,6 +253,7 @@ impl Core {
                     );
                 }
                 self.realized = rows;
+                self.forget_policy();
                 self.mark();
                 self.load_again = None;
                 if let Some(tell) = self.on_loaded.take() {
