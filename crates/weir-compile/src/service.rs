@@ -11,8 +11,10 @@
 mod changes;
 mod choice;
 mod ledger;
+mod listing;
 mod maglev;
 mod numbers;
+mod reason;
 mod restore;
 mod rows;
 mod runs;
@@ -35,7 +37,9 @@ use crate::{Operation, Problem};
 
 pub use self::changes::plan;
 pub use self::choice::BackendState;
+pub use self::listing::{BackendListing, FrontendListing, Unserved};
 pub use self::maglev::TableSize;
+pub use self::reason::NoBackend;
 pub use self::rows::{Check, Places, ServiceBackend, ServiceBackends, ServiceRows, address_row};
 
 /// What is configured for this node, and the limits of its maps.
