@@ -9,6 +9,7 @@ mod kernel;
 mod listing;
 mod map_text;
 mod metrics;
+mod services;
 mod status;
 mod stream;
 
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
 use weir_api::{Problem, path};
 use weir_datapath::{MapUsage, Maps};
@@ -161,6 +162,7 @@ pub(crate) fn router(api: Api) -> Router {
                 .delete(endpoints::delete),
         )
         .route(path::EVENTS, get(stream::events))
+        .route(path::SERVICES_COMPARE, post(services::compare))
         .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))
         .route(path::IPCACHE, get(kernel::ipcache))

@@ -10,10 +10,12 @@ mod devices;
 mod drift;
 mod links;
 mod network;
+mod publish;
 mod realize;
 mod remover;
 mod requests;
 mod routes;
+mod services;
 mod sockets;
 mod start;
 
@@ -27,10 +29,11 @@ use tokio::sync::oneshot;
 use weir_abi::observation::Hook;
 use weir_abi::{DatapathConfig, IfIndex};
 use weir_api::endpoint::{EndpointCreated, EndpointRequest, Regenerated};
+use weir_api::service::ServicesCompared;
 use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, Loader};
-use weir_model::{Change, IdentityTable, World};
+use weir_model::{IdentityTable, Touched};
 use weir_net::{Netlink, Route};
 
 use crate::endpoint::Endpoint;
@@ -61,6 +64,7 @@ pub(crate) enum Input {
     Create(EndpointRequest, Reply<EndpointCreated>),
     Delete(String, Reply<()>),
     Regenerate(u16, Reply<Regenerated>),
+    CompareServices(Reply<ServicesCompared>),
     /// Interfaces differ; `node`: not only those of pods, but the node's own network; `next_hops`:
     /// flows may go a wrong way now.
     Network {
@@ -98,7 +102,8 @@ pub(crate) struct Core {
     /// Told once, when the datapath is there for the first time.
     on_loaded: Option<OnLoaded>,
 
-    world: Arc<World>,
+    /// What differs since it was compiled last.
+    touched: Touched,
     synced: bool,
     revision: u64,
     realized_revision: u64,
@@ -118,11 +123,16 @@ pub(crate) struct Core {
     /// The same for the programs at sockets, which all are at one place.
     sockets_attached: bool,
 
+    services: services::Services,
     compiled: Arc<Compiled>,
     /// What the maps hold, as far as known; read back at every tick.
     realized: Rows,
-    /// Something differs from what was compiled last.
+    /// Something differs from what was realized last.
     dirty: bool,
+    /// Pods, nodes, endpoints or the node's own network differ.
+    base_dirty: bool,
+    /// Counts the comparisons with the kernel.
+    rounds: u32,
 
     waiting: Vec<(Instant, Waiting)>,
     /// Since when, so that it can be told how long it takes.
@@ -189,6 +199,7 @@ impl Core {
                 self.settle();
                 let _ = reply.send(self.regenerate(id));
             }
+            Input::CompareServices(reply) => self.compare_services(reply),
             Input::Network { node, next_hops } => self.network_changed(node, next_hops),
             Input::Stop => {}
         }
@@ -201,16 +212,20 @@ impl Core {
             problems,
             skipped,
         } = batch;
-        let world = Arc::make_mut(&mut self.world);
         let count = changes.len();
-        let mut nodes_differ = false;
-        for change in changes {
-            let of_node = matches!(change, Change::Node(_) | Change::NodeGone(_));
-            let differs = world.apply(change);
-            self.dirty |= differs;
-            nodes_differ |= differs && of_node;
+        let mut touched = Touched::default();
+        {
+            let mut world = self.shared.world_mut();
+            for change in changes {
+                world.apply_noting(change, &mut touched);
+            }
         }
-        self.dirty |= self.revision != revision || !self.synced;
+        let nodes_differ = !touched.nodes.is_empty();
+        if nodes_differ || !touched.pods.is_empty() || !self.synced {
+            self.mark();
+        }
+        self.dirty |= !touched.is_empty() || self.revision != revision;
+        self.touched.merge(touched);
         self.revision = revision;
         let first = !std::mem::replace(&mut self.synced, true);
         self.shared
@@ -257,18 +272,27 @@ impl Core {
     fn update_ranges(&mut self) {
         let mut ranges = self.shared.config.pod_ranges();
         if ranges.is_empty() {
-            let node = self.world.node(&self.shared.node);
+            let world = self.shared.world();
+            let node = world.node(&self.shared.node);
             ranges = node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
         }
         let healthy = !ranges.is_empty();
         let shown: Vec<_> = ranges.iter().map(ToString::to_string).collect();
-        self.dirty |= self.ipam.set_ranges(ranges);
+        if self.ipam.set_ranges(ranges) {
+            self.mark();
+        }
         let message = if healthy {
             shown.join(", ")
         } else {
             "this node has no pod ranges".to_owned()
         };
         self.shared.report("ipam", healthy, message);
+    }
+
+    /// Has everything compiled anew.
+    fn mark(&mut self) {
+        self.dirty = true;
+        self.base_dirty = true;
     }
 
     /// Answers those who have waited for the source for too long.

@@ -13,6 +13,7 @@ pub mod args;
 mod collect;
 pub mod config;
 mod core;
+mod directory;
 mod endpoint;
 mod error;
 mod events;

@@ -4,26 +4,29 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_abi::{Address, EndpointId, Identity, IfIndex, PolicyCookie, ServiceId};
+use weir_abi::{Address, EndpointId, Identity, IfIndex, PolicyCookie, Port, Protocol, ServiceId};
 use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
 use weir_observe::{BootClock, Names};
 
+use crate::directory::Directory;
 use crate::shared::{Shared, Snapshot};
 
 /// A snapshot with what is needed to name things.
 pub(crate) struct SnapshotNames {
     node: String,
     snapshot: Arc<Snapshot>,
+    directory: Arc<Directory>,
     clock: BootClock,
 }
 
 impl SnapshotNames {
     pub(crate) fn new(shared: &Shared) -> Self {
-        Self::of(shared.node.to_string(), shared.snapshot())
+        let directory = Arc::clone(&shared.directory);
+        Self::of(shared.node.to_string(), shared.snapshot(), directory)
     }
 
-    pub(crate) fn of(node: String, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn of(node: String, snapshot: Arc<Snapshot>, directory: Arc<Directory>) -> Self {
         let realtime = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -33,6 +36,7 @@ impl SnapshotNames {
         Self {
             node,
             snapshot,
+            directory,
             clock,
         }
     }
@@ -44,8 +48,17 @@ impl SnapshotNames {
 
     /// A service's name, not copied.
     pub(crate) fn shared_service(&self, service: ServiceId) -> Option<Arc<str>> {
-        let _ = service;
-        None
+        self.directory.service_name(service)
+    }
+
+    /// The service that answers at an address and port.
+    pub(crate) fn frontend(
+        &self,
+        address: Address,
+        port: Port,
+        protocol: Protocol,
+    ) -> Option<String> {
+        self.directory.frontend_name(address, port, protocol)
     }
 
     /// The rules behind a cookie, not copied.
@@ -59,7 +72,7 @@ impl SnapshotNames {
         if let Some(name) = self.peer(address) {
             return name;
         }
-        let ranges = self.snapshot.world.nodes();
+        let ranges = self.snapshot.nodes.iter();
         let in_cluster = ranges
             .flat_map(|node| node.pod_cidrs.iter())
             .any(|cidr| cidr.contains(address.to_ip()));
@@ -89,7 +102,14 @@ impl Names for SnapshotNames {
     }
 
     fn peer(&self, address: Address) -> Option<String> {
-        self.snapshot.compiled.owners.get(&address).map(owner_name)
+        let owner = self.snapshot.compiled.owners.get(&address);
+        owner
+            .map(owner_name)
+            .or_else(|| self.directory.address_name(address))
+    }
+
+    fn service(&self, service: ServiceId) -> Option<String> {
+        self.shared_service(service).map(|name| name.to_string())
     }
 
     fn endpoint(&self, id: EndpointId) -> Option<String> {

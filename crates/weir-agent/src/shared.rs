@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -13,16 +13,17 @@ use weir_api::status::{Controller, Device, IpamPool, Subsystem};
 use weir_compile::Compiled;
 use weir_datapath::Maps;
 use weir_datapath::collect::Collected;
-use weir_model::{IdentityTable, NodeName, World};
+use weir_model::{IdentityTable, Node, NodeName, World};
 
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::events::EventHub;
 use crate::usage::Usage;
 
 /// One consistent picture of the node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) world: Arc<World>,
+    pub(crate) nodes: Arc<Vec<Arc<Node>>>,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) identities: Arc<IdentityTable>,
     pub(crate) endpoints: Arc<Vec<Endpoint>>,
@@ -70,13 +71,14 @@ impl Default for Counts {
 }
 
 /// What is not fine before it has been looked at for the first time.
-const FIRST_ROUND: [&str; 9] = [
+const FIRST_ROUND: [&str; 10] = [
     "source",
     "devices",
     "datapath",
     "maps",
     "links",
     "routes",
+    "services",
     "sockets",
     "endpoints",
     "ipam",
@@ -92,6 +94,9 @@ pub(crate) struct Shared {
     pub(crate) events: EventHub,
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
+    pub(crate) directory: Arc<Directory>,
+    /// Not part of the snapshot: it would have to be copied for each change.
+    world: RwLock<World>,
     snapshot: RwLock<Arc<Snapshot>>,
     health: Mutex<BTreeMap<&'static str, (bool, String)>>,
     controllers: Mutex<BTreeMap<&'static str, Controller>>,
@@ -107,6 +112,8 @@ impl Shared {
             started: Instant::now(),
             counts: Counts::default(),
             usage: Usage::default(),
+            directory: Arc::default(),
+            world: RwLock::default(),
             snapshot: RwLock::default(),
             health: Mutex::new(
                 FIRST_ROUND
@@ -117,6 +124,16 @@ impl Shared {
             controllers: Mutex::default(),
             collections: Mutex::default(),
         }
+    }
+
+    /// The desired world. Hold it no longer than a look takes: changes wait for it.
+    pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, for the loop alone.
+    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

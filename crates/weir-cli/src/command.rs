@@ -14,6 +14,7 @@ mod map;
 mod metrics;
 mod monitor;
 mod node;
+mod policy;
 mod service;
 mod status;
 mod version;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Endpoint(endpoint::Args),
     Service(service::Args),
+    Policy(policy::Args),
     Monitor(monitor::Args),
     Flows(Box<flows::Args>),
     Bpf(bpf::Args),
@@ -82,6 +84,7 @@ pub(crate) fn run(command: Command, context: &mut Context) -> Result<Outcome, Cl
         Command::Status(args) => status::run(&args, context),
         Command::Endpoint(args) => endpoint::run(args, context),
         Command::Service(args) => service::run(args, context),
+        Command::Policy(args) => policy::run(args, context),
         Command::Monitor(args) => monitor::run(args, context),
         Command::Flows(args) => flows::run(*args, context),
         Command::Bpf(args) => bpf::run(args, context),

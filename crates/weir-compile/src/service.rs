@@ -102,6 +102,17 @@ impl Age {
     }
 }
 
+/// Who is to be looked at: the oldest first, so that nobody takes what is another's.
+type Queue = BTreeSet<(Age, FrontendOwner)>;
+
+fn age_of(owner: &FrontendOwner, world: &World) -> Age {
+    let created = match owner {
+        FrontendOwner::Service(name) => world.service(name).map(|service| service.created),
+        FrontendOwner::Pod(name) => world.pod(name).map(|pod| pod.created),
+    };
+    Age::new(created.unwrap_or_default())
+}
+
 /// What a load balancer is told when it asks about a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -204,18 +215,20 @@ impl ServiceCompiler {
         if all || !touched.nodes.is_empty() {
             self.look_at_nodes(world, settings);
         }
-        let mut queue = if all {
+        let mut queue: Queue = if all {
             self.everybody(world)
         } else {
             let services = touched.services.iter().cloned();
             let pods = touched.pods.iter().cloned().map(FrontendOwner::Pod);
-            services.map(FrontendOwner::Service).chain(pods).collect()
+            let owners = services.map(FrontendOwner::Service).chain(pods);
+            owners.map(|owner| (age_of(&owner, world), owner)).collect()
         };
         if std::mem::take(&mut self.room) {
-            queue.extend(self.starved.iter().cloned());
+            let starved = self.starved.iter().cloned();
+            queue.extend(starved.map(|owner| (age_of(&owner, world), owner)));
         }
-        while let Some(owner) = queue.pop_first() {
-            self.look_at(&owner, world, settings, &mut queue);
+        while let Some((age, owner)) = queue.pop_first() {
+            self.look_at(&owner, age, world, settings, &mut queue);
         }
         if !settings.keep_unknown && std::mem::take(&mut self.restored) {
             self.forget_unknown();
@@ -232,45 +245,52 @@ impl ServiceCompiler {
         }
     }
 
-    fn everybody(&self, world: &World) -> BTreeSet<FrontendOwner> {
+    /// Whether nothing is held any more, neither places nor numbers.
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.ledger.is_idle()
+            && self.owners.is_empty()
+            && self.by_id.is_empty()
+            && self.contested.is_empty()
+            && self.frontend_ids.is_idle()
+            && self.service_ids.is_idle()
+    }
+
+    fn everybody(&self, world: &World) -> Queue {
         let services = world.services().map(|service| service.reference.clone());
         let pods = world
             .pods()
             .filter(|pod| pod.container_ports.iter().any(|port| port.host.is_some()))
             .map(|pod| FrontendOwner::Pod(pod.reference.clone()));
-        let mut all: BTreeSet<_> = services.map(FrontendOwner::Service).chain(pods).collect();
-        all.extend(self.owners.keys().cloned());
-        all
+        services
+            .map(FrontendOwner::Service)
+            .chain(pods)
+            .chain(self.owners.keys().cloned())
+            .map(|owner| (age_of(&owner, world), owner))
+            .collect()
     }
 
     fn look_at(
         &mut self,
         owner: &FrontendOwner,
+        age: Age,
         world: &World,
         settings: &ServiceSettings,
-        queue: &mut BTreeSet<FrontendOwner>,
+        queue: &mut Queue,
     ) {
-        let (age, wanted) = match owner {
+        let wanted = match owner {
             FrontendOwner::Service(name) => {
                 let service = world.service(name);
                 self.check_health(name, service.map(AsRef::as_ref), world, settings);
-                let Some(service) = service else {
-                    return self.settle(owner, Age::default(), Vec::new(), settings, queue);
-                };
                 let unknown = settings.keep_unknown && world.slices_of(name).is_empty();
                 if unknown && self.restored && !self.owners.contains_key(owner) {
                     return;
                 }
-                let wanted = wanted::of_service(world, service, settings);
-                (Age::new(service.created), wanted)
+                service.map(|service| wanted::of_service(world, service, settings))
             }
-            FrontendOwner::Pod(name) => {
-                let pod = world.pod(name);
-                let wanted = pod.map(|pod| wanted::of_pod(pod, settings));
-                let created = pod.map_or(0, |pod| pod.created);
-                (Age::new(created), wanted.unwrap_or_default())
-            }
+            FrontendOwner::Pod(name) => world.pod(name).map(|pod| wanted::of_pod(pod, settings)),
         };
+        let wanted = wanted.unwrap_or_default();
         // Most pods have no host port, and never had one.
         if !wanted.is_empty() || self.owners.contains_key(owner) {
             self.settle(owner, age, wanted, settings, queue);

@@ -17,6 +17,7 @@ mod loader;
 mod maps;
 mod object;
 mod pins;
+mod read_back;
 mod rows;
 mod shape;
 mod sizes;
@@ -34,7 +35,7 @@ pub use loader::{
 pub use maps::{MapUsage, Maps};
 pub use object::embedded as embedded_object;
 pub use pins::PinRoot;
-pub use rows::{Failure, Outcome, execute};
+pub use rows::{Failure, Outcome, carry_out, execute};
 pub use shape::Shape;
 pub use sizes::MapSizes;
 pub use sockets::{SocketHook, SocketLink};

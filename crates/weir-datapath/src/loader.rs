@@ -85,7 +85,7 @@ impl Loader {
                     |prepared| prepared.path(&self.root),
                 )
         })?;
-        let maps = Maps::open_at(&|map| {
+        let path = |map: &MapInfo| {
             let place = prepared
                 .iter()
                 .find(|prepared| prepared.map.name == map.name);
@@ -93,7 +93,8 @@ impl Loader {
                 || self.root.map(map.name),
                 |prepared| prepared.path(&self.root),
             )
-        })?;
+        };
+        let maps = Maps::open_at(&path, config.maglev_size)?;
         let pending: Vec<_> = prepared
             .into_iter()
             .filter(|prepared| prepared.place == Place::Successor)

@@ -64,6 +64,8 @@ pub struct Maps {
     pub counters: PerCpu<u64>,
     /// The ring that events come through.
     pub events: RawTable,
+    /// Entries of one Maglev table, as the programs were told; 0: there are none.
+    pub(crate) maglev_size: u32,
 }
 
 /// How full a map is.
@@ -91,10 +93,10 @@ impl MapUsage {
 impl Maps {
     /// Opens the maps that a loader pinned.
     pub fn open(root: &PinRoot) -> Result<Self> {
-        Self::open_at(&|map| root.map(map.name))
+        Self::open_at(&|map| root.map(map.name), 0)
     }
 
-    pub(crate) fn open_at(path: &dyn Fn(&MapInfo) -> PathBuf) -> Result<Self> {
+    pub(crate) fn open_at(path: &dyn Fn(&MapInfo) -> PathBuf, maglev_size: u32) -> Result<Self> {
         let open = |map: &MapInfo| -> Result<OwnedFd> {
             let path = path(map);
             sys::pin::get(&path).map_err(|source| Error::file("open pinned map", path, source))
@@ -123,6 +125,7 @@ impl Maps {
             metrics: PerCpu::new(&map::METRICS, open(&map::METRICS)?)?,
             counters: PerCpu::new(&map::COUNTERS, open(&map::COUNTERS)?)?,
             events: RawTable::new(&map::EVENTS, open(&map::EVENTS)?)?,
+            maglev_size,
         })
     }
 
@@ -149,6 +152,7 @@ impl Maps {
             metrics,
             counters,
             events,
+            maglev_size: _,
         } = self;
         [
             flows.raw(),

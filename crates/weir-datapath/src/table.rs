@@ -157,16 +157,16 @@ impl<K: Row, V: Row> Table<K, V> {
 }
 
 impl<V: Row> Table<u32, V> {
-    /// The first places of an array, which need not be read whole.
-    pub fn first_places(&self, places: u32) -> Result<Vec<V>> {
-        let wanted = places.min(self.size()) as usize;
-        let mut values = Vec::with_capacity(wanted);
+    /// Some places of an array, which need not be read whole; those behind its end are left out.
+    pub fn places(&self, first: u32, count: u32) -> Result<Vec<V>> {
+        let count = count.min(self.size().saturating_sub(first));
+        let mut values = Vec::with_capacity(count as usize);
         self.raw
-            .for_each_place(places.min(self.size()), &mut |_, value| {
+            .for_each_place(first, count, &mut |_, value| {
                 values.extend(V::read_from_bytes(value).ok());
             })
             .map_err(|source| self.raw.iteration_failed(source))?;
-        values.truncate(wanted);
+        values.truncate(count as usize);
         Ok(values)
     }
 }

@@ -134,7 +134,7 @@ pub(super) async fn delete(
 
 impl Api {
     /// Hands a request to the loop and waits for its answer.
-    async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> Input) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> Input) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.inputs
             .send(input(reply))

@@ -58,8 +58,8 @@ fn name_of(snapshot: &Snapshot, key: &PrefixKey, row: IpcacheRow) -> String {
     }
     let prefix = prefix_of_key(key);
     let node = snapshot
-        .world
-        .nodes()
+        .nodes
+        .iter()
         .find(|node| node.pod_cidrs.iter().any(|cidr| Some(cidr.net()) == prefix));
     match node {
         Some(node) if row.flags & flags::POD_RANGE != 0 => format!("pods of node/{}", node.name),
@@ -68,11 +68,10 @@ fn name_of(snapshot: &Snapshot, key: &PrefixKey, row: IpcacheRow) -> String {
 }
 
 pub(super) async fn endpoints(State(api): State<Api>) -> Answer<Vec<EndpointEntry>> {
-    let node = api.shared.node.to_string();
+    let names = SnapshotNames::new(&api.shared);
     let entries = api.with_maps(move |maps, snapshot| {
         let mut found = maps.endpoints.entries()?;
         found.sort_by_key(|(address, _)| *address);
-        let names = SnapshotNames::of(node, snapshot.clone().into());
         let pods = found.into_iter().map(|(address, row)| EndpointEntry {
             address: address.to_string(),
             id: row.id.0,

@@ -17,7 +17,8 @@ use crate::shared::Snapshot;
 pub(super) async fn identities(State(api): State<Api>) -> Answer<Vec<IdentityEntry>> {
     let snapshot = api.snapshot();
     let mut references: BTreeMap<Identity, u64> = BTreeMap::new();
-    for pod in snapshot.world.pods().filter(|pod| !pod.host_network) {
+    let world = api.shared.world();
+    for pod in world.pods().filter(|pod| !pod.host_network) {
         if let Some(number) = snapshot.identities.get(&LabelSet::of(pod)) {
             *references.entry(number).or_default() += 1;
         }
@@ -43,8 +44,8 @@ pub(super) async fn nodes(State(api): State<Api>) -> Answer<Vec<NodeEntry>> {
 pub(super) fn node_entries(snapshot: &Snapshot, own: &NodeName) -> Vec<NodeEntry> {
     let indices = NodeIndices::restore(&snapshot.compiled.rows.nodes);
     snapshot
-        .world
-        .nodes()
+        .nodes
+        .iter()
         .map(|node| {
             let index = |ip: &IpAddr| indices.get(Address::from(*ip));
             NodeEntry {

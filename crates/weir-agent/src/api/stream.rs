@@ -163,7 +163,7 @@ pub(super) fn walked(
 pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
     let snapshot = api.snapshot();
     let maps = snapshot.maps.clone().ok_or_else(not_loaded)?;
-    let node = api.shared.node.to_string();
+    let names = SnapshotNames::new(&api.shared);
     Ok(walked(move |sink| {
         let generations: Vec<_> = match maps.generations.entries() {
             Ok(entries) => entries
@@ -172,7 +172,6 @@ pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        let names = SnapshotNames::of(node, Arc::clone(&snapshot));
         let now = clock::now();
         maps.flows.for_each(|key, entry| {
             let dependencies = entry.dependencies;
@@ -230,7 +229,7 @@ fn shown(
         source_name: names.address(key.source),
         destination_name: names.address(key.destination),
         source_identity: identity_of(snapshot, key.source).0,
-        service: String::new(),
+        service: service_of(key, entry, names).unwrap_or_default(),
         allowed_by: Vec::new(),
         translated,
         masquerade: entry.kind.contains(Kind::MASQUERADE),
@@ -253,6 +252,16 @@ fn shown(
             None => "undecided".to_owned(),
         },
         current,
+    }
+}
+
+/// The service that the flow was opened to: where it goes before translation, or where its answers come from after it.
+fn service_of(key: &FlowKey, entry: &FlowEntry, names: &SnapshotNames) -> Option<String> {
+    if entry.kind.contains(Kind::REPLY) {
+        let after = entry.translated(key);
+        names.frontend(after.source, after.source_port, key.protocol)
+    } else {
+        names.frontend(key.destination, key.destination_port, key.protocol)
     }
 }
 

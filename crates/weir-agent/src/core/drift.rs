@@ -2,6 +2,7 @@
 //! Reads everything back now and then, and puts right what somebody else has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use weir_abi::observation::Hook;
@@ -11,6 +12,9 @@ use weir_compile::{Operation, plan};
 use super::devices::is_pod_link;
 use super::{Core, links};
 use crate::error::chain;
+
+/// Rounds from one comparison of services to the next.
+const SERVICES_EVERY: u32 = 2;
 
 impl Core {
     /// Compares everything.
@@ -54,16 +58,22 @@ impl Core {
     /// Rows that were deleted, changed or added by somebody else.
     fn check_rows(&mut self) {
         let Some(kernel) = &self.kernel else { return };
-        match kernel.datapath.maps.read_back() {
-            Ok(found) => {
+        let maps = Arc::clone(&kernel.datapath.maps);
+        match maps.read_back_split() {
+            Ok((found, addresses)) => {
+                // There may be many rows of services, and nobody writes them but this agent.
+                self.rounds += 1;
+                if self.synced && self.rounds.is_multiple_of(SERVICES_EVERY) {
+                    self.check_services(&maps, addresses);
+                }
                 if found != self.realized {
                     let repair = plan(&found, &self.realized);
-                    let changes: Vec<Operation> = repair.changes().copied().collect();
+                    let changes: Vec<Operation> = repair.changes().cloned().collect();
                     for operation in &changes {
                         self.shared.repaired(&operation.to_string());
                     }
                     self.realized = found;
-                    self.dirty = true;
+                    self.mark();
                 }
                 self.shared.ran(
                     "map-check",

@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Compile, plan, execute; then say how it went.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_abi::{Address, MacAddress};
-use weir_api::endpoint::{
-    Addressing, Endpoint as Shown, EndpointHealth, EndpointIdentity, EndpointState, EndpointStatus,
-    ExternalIdentifiers, HealthLevel, Networking, PolicyStatus,
-};
-use weir_api::status::IpamPool;
+use weir_abi::Address;
+use weir_api::endpoint::EndpointState;
 use weir_compile::exempt::default_exempt;
 use weir_compile::{RoutingMode, Settings, compile, plan};
 use weir_datapath::execute;
-use weir_model::LabelSet;
+use weir_model::{LabelSet, Touched};
 
 use super::Core;
 use crate::config;
 use crate::endpoint::Endpoint;
 use crate::error::{EndpointError, chain};
-use crate::shared::Snapshot;
 
 impl Core {
     /// Realizes whatever has changed and answers those who asked for it.
@@ -28,6 +22,7 @@ impl Core {
             return;
         }
         self.dirty = false;
+        let base = self.base_dirty;
         let written = if self.synced && self.kernel.is_some() {
             self.realize()
         } else {
@@ -35,7 +30,11 @@ impl Core {
         };
         self.finish_removed();
         self.answer(&written);
-        self.publish();
+        if base {
+            self.publish();
+        } else {
+            self.publish_revision();
+        }
     }
 
     fn settings(&self) -> Settings {
@@ -68,11 +67,36 @@ impl Core {
     }
 
     fn realize(&mut self) -> Result<(), String> {
+        let base = std::mem::take(&mut self.base_dirty);
+        let routes_differ = base && self.compile();
+        let touched = std::mem::take(&mut self.touched);
+        let mut written = self.write_rows();
+        // New pods are reachable before a service leads to them.
+        let services = self.realize_services(&touched);
+        written = written.and(services);
+        self.take_over();
+        if base {
+            if let Err(error) = self.attach_all() {
+                written = written.and(Err(error));
+            }
+            if routes_differ {
+                self.check_routes();
+            }
+            self.judge_endpoints();
+        }
+        if written.is_ok() {
+            self.realized_revision = self.revision;
+        }
+        written
+    }
+
+    /// The rows of nodes and pods; tells whether the routes differ.
+    fn compile(&mut self) -> bool {
         self.remember_labels();
         let endpoints: Vec<_> = self.endpoints.values().map(Endpoint::local).collect();
         let (settings, before) = (self.settings(), self.identities.clone());
         let compiled = compile(
-            &self.world,
+            &self.shared.world(),
             &settings,
             &endpoints,
             &mut self.identities,
@@ -104,20 +128,7 @@ impl Core {
         self.shared.report("world", problems.is_empty(), message);
         let routes_differ = self.compiled.routes != compiled.routes;
         self.compiled = Arc::new(compiled);
-
-        let mut written = self.write_rows();
-        self.take_over();
-        if let Err(error) = self.attach_all() {
-            written = written.and(Err(error));
-        }
-        if routes_differ {
-            self.check_routes();
-        }
-        self.judge_endpoints();
-        if written.is_ok() {
-            self.realized_revision = self.revision;
-        }
-        written
+        routes_differ
     }
 
     fn write_rows(&mut self) -> Result<(), String> {
@@ -139,7 +150,7 @@ impl Core {
         let failed: Vec<_> = outcome
             .failures
             .iter()
-            .map(|failure| failure.operation)
+            .map(|failure| failure.operation.clone())
             .collect();
         for operation in plan
             .changes()
@@ -207,8 +218,9 @@ impl Core {
     /// Keeps each pod's labels for the time when its object is not known (after a restart, while it
     /// is being deleted).
     fn remember_labels(&mut self) {
+        let world = self.shared.world();
         for endpoint in self.endpoints.values_mut() {
-            let Some(pod) = self.world.pod(&endpoint.pod) else {
+            let Some(pod) = world.pod(&endpoint.pod) else {
                 continue;
             };
             let known = endpoint.record.labels.is_some();
@@ -298,126 +310,6 @@ impl Core {
         }
         for reply in std::mem::take(&mut self.deleted) {
             let _ = reply.send(Ok(()));
-        }
-    }
-
-    /// Makes a picture for everybody else.
-    pub(super) fn publish(&self) {
-        let pools = self.ipam.pools().map(|(range, used, capacity)| IpamPool {
-            cidr: range.to_string(),
-            used,
-            capacity,
-        });
-        let mut interfaces: BTreeMap<_, _> = self.network.names.clone();
-        interfaces.extend(self.endpoints.values().map(|endpoint| {
-            let index = weir_abi::IfIndex(endpoint.record.host_index);
-            (index, endpoint.record.host_interface.clone())
-        }));
-        self.shared.publish(Snapshot {
-            world: Arc::clone(&self.world),
-            compiled: Arc::clone(&self.compiled),
-            identities: Arc::new(self.identities.clone()),
-            endpoints: Arc::new(self.endpoints.values().map(|one| self.show(one)).collect()),
-            interfaces: Arc::new(interfaces),
-            devices: self.network.shown(),
-            pools: pools.collect(),
-            revision: self.realized_revision,
-            maps: self
-                .kernel
-                .as_ref()
-                .map(|kernel| Arc::clone(&kernel.datapath.maps)),
-        });
-    }
-
-    fn show(&self, endpoint: &Endpoint) -> Shown {
-        let record = &endpoint.record;
-        let row = record
-            .addresses
-            .first()
-            .and_then(|address| self.compiled.rows.endpoints.get(&Address::from(*address)));
-        let identity = row.map_or(weir_abi::Identity::UNKNOWN, |row| row.identity);
-        let level = |good: bool| {
-            if good {
-                HealthLevel::Ok
-            } else {
-                HealthLevel::Failure
-            }
-        };
-        let overall = match endpoint.state {
-            EndpointState::Ready => HealthLevel::Ok,
-            EndpointState::WaitingForIdentity
-            | EndpointState::WaitingToRegenerate
-            | EndpointState::Regenerating => HealthLevel::Pending,
-            EndpointState::Restoring => HealthLevel::Bootstrap,
-            EndpointState::Disconnecting | EndpointState::Disconnected => HealthLevel::Disabled,
-            EndpointState::NotReady | EndpointState::Invalid => HealthLevel::Failure,
-        };
-        let pending = overall != HealthLevel::Ok && overall != HealthLevel::Failure;
-        let part = |good: bool| {
-            if pending && !good {
-                overall
-            } else {
-                level(good)
-            }
-        };
-        let of_family = |v4: bool| {
-            let mut found = record.addresses.iter().filter(move |ip| ip.is_ipv4() == v4);
-            found.next().map(ToString::to_string)
-        };
-        let named_ports = self
-            .world
-            .pod(&endpoint.pod)
-            .map_or_else(BTreeMap::new, |pod| {
-                let named = pod.container_ports.iter().filter_map(|port| {
-                    Some((
-                        port.name.clone()?,
-                        format!("{}/{}", port.port, port.protocol),
-                    ))
-                });
-                named.collect()
-            });
-        Shown {
-            id: record.id,
-            status: EndpointStatus {
-                state: endpoint.state,
-                external_identifiers: ExternalIdentifiers {
-                    container_id: record.container_id.clone(),
-                    k8s_namespace: record.namespace.clone(),
-                    k8s_pod_name: record.pod.clone(),
-                    pod_name: endpoint.pod.to_string(),
-                },
-                identity: EndpointIdentity {
-                    id: identity.0,
-                    labels: self.identities.display_labels(identity),
-                },
-                networking: Networking {
-                    addressing: vec![Addressing {
-                        ipv4: of_family(true),
-                        ipv6: of_family(false),
-                    }],
-                    mac: endpoint.mac().to_string(),
-                    host_mac: MacAddress::GATEWAY.to_string(),
-                    interface_index: record.host_index,
-                    interface_name: record.host_interface.clone(),
-                    container_interface_name: record.interface.clone(),
-                },
-                health: EndpointHealth {
-                    overall_health: overall,
-                    bpf: part(endpoint.connected),
-                    policy: part(endpoint.realized),
-                    connected: endpoint.connected,
-                },
-                policy: PolicyStatus {
-                    ingress_enforced: false,
-                    egress_enforced: false,
-                    set: 0,
-                    ingress_policies: Vec::new(),
-                    egress_policies: Vec::new(),
-                    realized: Vec::new(),
-                },
-                named_ports,
-                log: endpoint.log.iter().cloned().collect(),
-            },
         }
     }
 }

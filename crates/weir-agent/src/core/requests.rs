@@ -118,7 +118,7 @@ impl Core {
         let since = Instant::now();
         match prove(request).and_then(|proven| self.connect(&proven)) {
             Ok(id) => {
-                self.dirty = true;
+                self.mark();
                 self.created.push((id, since, reply));
             }
             Err(error) => {
@@ -270,7 +270,7 @@ impl Core {
         let message = format!("endpoint {id} {pod} {}", shown.join(" "));
         tracing::info!(endpoint = id, %pod, addresses = shown.join(" "), "endpoint created");
         self.shared.events.agent("endpoint-created", &message);
-        if self.world.pod(pod).is_none() {
+        if self.shared.world().pod(pod).is_none() {
             tracing::info!(endpoint = id, %pod, "endpoint not ready: its pod object has not been seen yet");
         }
         self.endpoints.insert(id, endpoint);
@@ -341,7 +341,7 @@ impl Core {
             let message = format!("endpoint {id} {}: {reason}", endpoint.pod);
             self.shared.events.agent("endpoint-deleted", &message);
             self.removed.push(endpoint);
-            self.dirty = true;
+            self.mark();
         }
     }
 
@@ -395,7 +395,7 @@ impl Core {
             let message = format!("regenerated: {} repaired", repaired.len());
             endpoint.note("OK", &message);
         }
-        self.dirty = true;
+        self.mark();
         self.settle();
         Ok(Regenerated { id, repaired })
     }

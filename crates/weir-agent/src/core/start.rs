@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use weir_api::endpoint::EndpointState;
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Loader, Maps};
-use weir_model::World;
+use weir_model::Touched;
 use weir_net::Netlink;
 
 use super::devices::{self, NodeNetwork};
@@ -69,7 +69,7 @@ impl Core {
             kernel: None,
             load_again: None,
             on_loaded: Some(on_loaded),
-            world: Arc::new(World::default()),
+            touched: Touched::everything(),
             synced: false,
             revision: 0,
             realized_revision: 0,
@@ -83,9 +83,12 @@ impl Core {
             made_routes: BTreeMap::new(),
             attached: BTreeSet::new(),
             sockets_attached: false,
+            services: super::services::Services::default(),
             compiled: Arc::new(Compiled::default()),
             realized: Rows::default(),
             dirty: true,
+            base_dirty: true,
+            rounds: 0,
             waiting: Vec::new(),
             created: Vec::new(),
             removed: Vec::new(),
@@ -166,7 +169,7 @@ impl Core {
         match self.find_network() {
             Ok(network) => {
                 if network != self.network {
-                    self.dirty = true;
+                    self.mark();
                     self.network = network;
                 }
                 let names: Vec<_> = self
@@ -189,9 +192,14 @@ impl Core {
 
     fn find_network(&mut self) -> Result<NodeNetwork, String> {
         let text = |error: &dyn std::error::Error| chain(error);
-        let (config, world, node) = (&self.shared.config, &self.world, &self.shared.node);
-        let mut network = devices::discover(&mut self.netlink, config, world, node)
-            .map_err(|error| text(&error))?;
+        let shared = Arc::clone(&self.shared);
+        let mut network = devices::discover(
+            &mut self.netlink,
+            &shared.config,
+            &shared.world(),
+            &shared.node,
+        )
+        .map_err(|error| text(&error))?;
         let mtu = u32::from(network.underlay_mtu);
         let (host, repaired) =
             links::ensure_host_pair(&mut self.netlink, mtu).map_err(|error| text(&error))?;
@@ -222,22 +230,24 @@ impl Core {
         }
         let first = self.kernel.is_none();
         let loaded = self.loader.load(&wanted).and_then(|datapath| {
-            let rows = datapath.maps.read_back()?;
-            Ok((datapath, rows))
+            let (rows, addresses) = datapath.maps.read_back_split()?;
+            Ok((datapath, rows, addresses))
         });
         match loaded {
-            Ok((datapath, rows)) => {
+            Ok((datapath, rows, addresses)) => {
                 tracing::info!(report = %datapath.report, rows = rows.len(), "datapath loaded");
                 if first {
                     self.indices = NodeIndices::restore(&rows.nodes);
+                    self.restore_services(&datapath.maps, addresses);
                 } else {
+                    self.forget_services();
                     self.shared.events.agent(
                         "config-changed",
                         "programs loaded again: the node's devices, addresses or MTU changed",
                     );
                 }
                 self.realized = rows;
-                self.dirty = true;
+                self.mark();
                 self.load_again = None;
                 if let Some(tell) = self.on_loaded.take() {
                     tell(&datapath.maps);

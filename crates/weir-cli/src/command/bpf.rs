@@ -3,6 +3,7 @@
 
 mod flows;
 mod lb;
+mod policy;
 mod tables;
 
 use super::{Context, Outcome};
@@ -10,7 +11,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use std::net::IpAddr;
 
-/// Shows what is in the kernel: flows, addresses, endpoints, services, counters
+/// Shows what is in the kernel: flows, addresses, endpoints, services, policy, counters
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -43,6 +44,11 @@ enum Command {
     Lb {
         #[command(subcommand)]
         command: lb::Command,
+    },
+    /// Shows what policy allows endpoints, as the programs see it
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
     },
     /// Shows the programs' counters of forwarded and dropped packets
     Metrics {
@@ -165,6 +171,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError
             command: List::List { output },
         } => tables::endpoints(context, &output.format),
         Command::Lb { command } => lb::run(command, context),
+        Command::Policy { command } => policy::run(command, context),
         Command::Metrics {
             command: Metrics::List { all, output },
         } => tables::metrics(context, all, &output.format),

@@ -154,7 +154,8 @@ impl Ledger {
         self.rows.service_backends.replace(service, members.into());
     }
 
-    pub(super) fn set_range(&mut self, key: SourceRangeKey, there: bool) {
+    /// Tells whether that differs from before.
+    pub(super) fn set_range(&mut self, key: SourceRangeKey, there: bool) -> bool {
         let ranges = &mut self.rows.source_ranges;
         let was = if there {
             !ranges.insert(key)
@@ -162,6 +163,7 @@ impl Ledger {
             ranges.remove(&key)
         };
         self.record.ranges.entry(key).or_insert(was);
+        was != there
     }
 
     pub(super) fn set_address(&mut self, address: Address, there: bool) {
@@ -338,6 +340,17 @@ impl Ledger {
         }
         let reserved = std::mem::take(&mut self.reserved_tables);
         self.retired_tables.extend(reserved);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let free = |runs: &Runs| {
+            let mut other = runs.clone();
+            other.reserve(0, u32::MAX);
+            other.give_back(0, u32::MAX);
+            *runs == other
+        };
+        self.rows.is_empty() && self.members == 0 && free(&self.places) && free(&self.tables)
     }
 
     /// Hands out what has changed.

@@ -32,6 +32,11 @@ impl Numbers {
         new
     }
 
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.used.is_empty()
+    }
+
     pub(super) fn give_back(&mut self, number: u32) {
         self.used.remove(&number);
     }

@@ -87,6 +87,9 @@ impl ServiceRows {
             | Operation::DeleteEndpoint(_)
             | Operation::DeleteMasqueradeExempt(_)
             | Operation::DeleteNode(_)
+            | Operation::UpsertPolicy(..)
+            | Operation::DeletePolicy(_)
+            | Operation::ResetHits(_)
             | Operation::Bump(_) => {}
         }
     }

@@ -11,7 +11,7 @@ use weir_abi::{Address, FrontendId, Port, ServiceId};
 
 use super::ledger::{Full, OldRun};
 use super::wanted::{GroupKey, Wanted};
-use super::{Age, FrontendOwner, ServiceCompiler, ServiceSettings};
+use super::{Age, FrontendOwner, Queue, ServiceCompiler, ServiceSettings};
 use crate::Problem;
 
 /// What an owner has.
@@ -43,7 +43,7 @@ struct Settling<'a> {
     problems: Vec<Problem>,
     starved: bool,
     /// Others who have to be settled again because of this one.
-    queue: &'a mut BTreeSet<FrontendOwner>,
+    queue: &'a mut Queue,
 }
 
 impl Settling<'_> {
@@ -65,7 +65,7 @@ impl ServiceCompiler {
         age: Age,
         wanted: Vec<Wanted>,
         settings: &ServiceSettings,
-        queue: &mut BTreeSet<FrontendOwner>,
+        queue: &mut Queue,
     ) {
         let old = self.owners.remove(owner).unwrap_or_default();
         let mut settling = Settling {
@@ -109,6 +109,13 @@ impl ServiceCompiler {
                 self.withdraw(key, &mut settling);
             }
         }
+        if age > old.age {
+            // Made anew under the same name: others may be older now.
+            for key in &now {
+                let others = self.contested.get(key).into_iter().flatten();
+                self.ask(others.filter(|other| *other != owner), &mut settling);
+            }
+        }
         let Settling {
             problems, starved, ..
         } = settling;
@@ -149,7 +156,7 @@ impl ServiceCompiler {
         claimants.insert(settling.owner.clone());
         claimants.insert(holder.clone());
         if (settling.age, settling.owner) < (age, &holder) {
-            settling.queue.insert(holder);
+            settling.queue.insert((age, holder));
             return true;
         }
         settling.lost.push(*key);
@@ -167,10 +174,22 @@ impl ServiceCompiler {
             return;
         };
         claimants.remove(settling.owner);
-        settling.queue.extend(claimants.iter().cloned());
+        let others = claimants.clone();
         if claimants.len() < 2 {
             self.contested.remove(key);
         }
+        self.ask(others.iter(), settling);
+    }
+
+    /// Has other owners settled again.
+    fn ask<'a>(
+        &self,
+        others: impl Iterator<Item = &'a FrontendOwner>,
+        settling: &mut Settling<'_>,
+    ) {
+        let age = |owner| self.owners.get(owner).map_or(settling.age, |held| held.age);
+        let aged = others.map(|owner| (age(owner), owner.clone()));
+        settling.queue.extend(aged);
     }
 
     fn settle_group(
@@ -266,8 +285,9 @@ impl ServiceCompiler {
         let mut ranges = want.ranges.clone().unwrap_or_default();
         let mut gone: Vec<PrefixKey> = had.to_vec();
         gone.retain(|range| !ranges.contains(range));
+        let mut differs = false;
         for range in &gone {
-            self.ledger.set_range(range_key(id, range), false);
+            differs |= self.ledger.set_range(range_key(id, range), false);
         }
         let before = ranges.len();
         // What finds no room lets nobody in.
@@ -275,16 +295,14 @@ impl ServiceCompiler {
             let key = range_key(id, range);
             let there = &self.ledger.rows.source_ranges;
             let fits = there.contains(&key) || there.len() < super::rows::index(size);
-            if fits {
-                self.ledger.set_range(key, true);
-            }
+            differs |= fits && self.ledger.set_range(key, true);
             fits
         });
         if ranges.len() < before {
             let map = weir_abi::map::SOURCE_RANGES.name;
             settling.refuse(Full { map, size }, "loadBalancerSourceRanges");
         }
-        if *ranges != *had {
+        if differs {
             for (key, _) in &want.frontends {
                 self.ledger.bump(key.address);
             }

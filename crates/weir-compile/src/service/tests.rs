@@ -1,1 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Worlds of a few services that often collide, and what their rows must be.
 
+mod cases;
+mod evaluate;
+mod limits;
+mod restart;
+mod steps;
+mod worlds;
+
+use proptest::prelude::ProptestConfig;
+
+/// Histories are long, so fewer of them; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
+        ProptestConfig::default().cases
+    } else {
+        48
+    };
+    ProptestConfig::with_cases(cases)
+}

@@ -168,17 +168,25 @@ impl RawTable {
     }
 
     fn by_batches(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
-        self.by_batches_up_to(self.guard(), visit)
+        self.by_batches_from(None, self.guard(), visit)
     }
 
-    /// Visits rows until so many have been seen (the last run may go beyond).
-    fn by_batches_up_to(&self, limit: u64, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+    /// Visits rows behind a position until so many have been seen (the last run may go beyond).
+    fn by_batches_from(
+        &self,
+        behind: Option<&[u8]>,
+        limit: u64,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
         let mut room = BATCH.min(self.info.size.max(1));
         let position_length = self.info.key_size.max(POSITION_MINIMUM);
         let (mut after, mut position) = (vec![0; position_length], vec![0; position_length]);
+        if let (Some(to), Some(from)) = (after.get_mut(..behind.map_or(0, <[u8]>::len)), behind) {
+            to.copy_from_slice(from);
+        }
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut guard = limit;
-        let mut started = false;
+        let mut started = behind.is_some();
         loop {
             keys.resize(room as usize * self.info.key_size, 0);
             values.resize(room as usize * self.value_length, 0);
@@ -218,16 +226,19 @@ impl RawTable {
         }
     }
 
-    /// Visits the first places of an array: the others cost nothing.
+    /// Visits some places of an array: the others cost nothing.
     pub(crate) fn for_each_place(
         &self,
-        places: u32,
+        first: u32,
+        count: u32,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> io::Result<()> {
-        if places == 0 {
+        if count == 0 {
             return Ok(());
         }
-        self.by_batches_up_to(u64::from(places), &mut |keys, values| {
+        let behind = first.checked_sub(1).map(u32::to_ne_bytes);
+        let behind = behind.as_ref().map(<[u8; 4]>::as_slice);
+        self.by_batches_from(behind, u64::from(count), &mut |keys, values| {
             let keys = keys.chunks_exact(self.info.key_size);
             for (key, value) in keys.zip(values.chunks_exact(self.value_length)) {
                 visit(key, value);

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A picture of the node for everybody who reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_abi::{Address, MacAddress};
+use weir_api::endpoint::{
+    Addressing, Endpoint as Shown, EndpointHealth, EndpointIdentity, EndpointState, EndpointStatus,
+    ExternalIdentifiers, HealthLevel, Networking, PolicyStatus,
+};
+use weir_api::status::IpamPool;
+
+use super::Core;
+use crate::endpoint::Endpoint;
+use crate::shared::Snapshot;
+
+impl Core {
+    /// Makes a picture for everybody else.
+    pub(super) fn publish(&self) {
+        let pools = self.ipam.pools().map(|(range, used, capacity)| IpamPool {
+            cidr: range.to_string(),
+            used,
+            capacity,
+        });
+        let mut interfaces: BTreeMap<_, _> = self.network.names.clone();
+        interfaces.extend(self.endpoints.values().map(|endpoint| {
+            let index = weir_abi::IfIndex(endpoint.record.host_index);
+            (index, endpoint.record.host_interface.clone())
+        }));
+        self.shared.publish(Snapshot {
+            nodes: Arc::new(self.shared.world().nodes().cloned().collect()),
+            compiled: Arc::clone(&self.compiled),
+            identities: Arc::new(self.identities.clone()),
+            endpoints: Arc::new(self.endpoints.values().map(|one| self.show(one)).collect()),
+            interfaces: Arc::new(interfaces),
+            devices: self.network.shown(),
+            pools: pools.collect(),
+            revision: self.realized_revision,
+            maps: self
+                .kernel
+                .as_ref()
+                .map(|kernel| Arc::clone(&kernel.datapath.maps)),
+        });
+    }
+
+    /// The same picture, of a later revision: nothing that it shows differs.
+    pub(super) fn publish_revision(&self) {
+        self.shared.publish(Snapshot {
+            revision: self.realized_revision,
+            ..Snapshot::clone(&self.shared.snapshot())
+        });
+    }
+
+    fn show(&self, endpoint: &Endpoint) -> Shown {
+        let record = &endpoint.record;
+        let row = record
+            .addresses
+            .first()
+            .and_then(|address| self.compiled.rows.endpoints.get(&Address::from(*address)));
+        let identity = row.map_or(weir_abi::Identity::UNKNOWN, |row| row.identity);
+        let level = |good: bool| {
+            if good {
+                HealthLevel::Ok
+            } else {
+                HealthLevel::Failure
+            }
+        };
+        let overall = match endpoint.state {
+            EndpointState::Ready => HealthLevel::Ok,
+            EndpointState::WaitingForIdentity
+            | EndpointState::WaitingToRegenerate
+            | EndpointState::Regenerating => HealthLevel::Pending,
+            EndpointState::Restoring => HealthLevel::Bootstrap,
+            EndpointState::Disconnecting | EndpointState::Disconnected => HealthLevel::Disabled,
+            EndpointState::NotReady | EndpointState::Invalid => HealthLevel::Failure,
+        };
+        let pending = overall != HealthLevel::Ok && overall != HealthLevel::Failure;
+        let part = |good: bool| {
+            if pending && !good {
+                overall
+            } else {
+                level(good)
+            }
+        };
+        let of_family = |v4: bool| {
+            let mut found = record.addresses.iter().filter(move |ip| ip.is_ipv4() == v4);
+            found.next().map(ToString::to_string)
+        };
+        let named_ports =
+            self.shared
+                .world()
+                .pod(&endpoint.pod)
+                .map_or_else(BTreeMap::new, |pod| {
+                    let named = pod.container_ports.iter().filter_map(|port| {
+                        Some((
+                            port.name.clone()?,
+                            format!("{}/{}", port.port, port.protocol),
+                        ))
+                    });
+                    named.collect()
+                });
+        Shown {
+            id: record.id,
+            status: EndpointStatus {
+                state: endpoint.state,
+                external_identifiers: ExternalIdentifiers {
+                    container_id: record.container_id.clone(),
+                    k8s_namespace: record.namespace.clone(),
+                    k8s_pod_name: record.pod.clone(),
+                    pod_name: endpoint.pod.to_string(),
+                },
+                identity: EndpointIdentity {
+                    id: identity.0,
+                    labels: self.identities.display_labels(identity),
+                },
+                networking: Networking {
+                    addressing: vec![Addressing {
+                        ipv4: of_family(true),
+                        ipv6: of_family(false),
+                    }],
+                    mac: endpoint.mac().to_string(),
+                    host_mac: MacAddress::GATEWAY.to_string(),
+                    interface_index: record.host_index,
+                    interface_name: record.host_interface.clone(),
+                    container_interface_name: record.interface.clone(),
+                },
+                health: EndpointHealth {
+                    overall_health: overall,
+                    bpf: part(endpoint.connected),
+                    policy: part(endpoint.realized),
+                    connected: endpoint.connected,
+                },
+                policy: PolicyStatus {
+                    ingress_enforced: false,
+                    egress_enforced: false,
+                    set: 0,
+                    ingress_policies: Vec::new(),
+                    egress_policies: Vec::new(),
+                    realized: Vec::new(),
+                },
+                named_ports,
+                log: endpoint.log.iter().cloned().collect(),
+            },
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `policy`: what is in force, and whom it is about.
+
+mod show;
+mod wait;
+
+use super::{Context, Outcome};
+use crate::error::CliError;
+use crate::output::Output;
+use std::time::Duration;
+use weir_api::path;
+use weir_api::policy::{Policies, Policy, Selector};
+
+/// Shows network policies and whether they are realized
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Shows all policies: whom they select, what they allow, and what in them does nothing
+    ///
+    /// The last line is the revision, which grows with every change of a policy.
+    #[command(after_help = "Examples:\n  \
+        weir policy get\n  \
+        weir policy get shop/web\n  \
+        weir policy get -n shop -o json")]
+    Get {
+        /// Only these: NAMESPACE/NAME or NAME
+        #[arg(value_name = "POLICY")]
+        policies: Vec<String>,
+        /// Only policies of this namespace
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists the selectors of policies with the identities that they match
+    #[command(after_help = "Examples:\n  weir policy selectors\n  weir policy selectors -v")]
+    Selectors {
+        /// Every policy that uses a selector, not only how many
+        #[arg(short, long)]
+        verbose: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Waits until every endpoint of this node has realized a revision
+    #[command(
+        after_help = "Examples:\n  weir policy wait 7\n  weir policy wait 7 --max-wait-time 10"
+    )]
+    Wait {
+        /// As `weir policy get` shows it
+        #[arg(value_name = "REVISION")]
+        revision: u64,
+        /// Seconds after which it is given up
+        #[arg(long, value_name = "SECONDS", default_value_t = 360)]
+        max_wait_time: u64,
+        /// Seconds that an unhealthy endpoint is waited for
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        fail_wait_time: u64,
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+        sleep_time: u64,
+    },
+}
+
+pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError> {
+    match args.command {
+        Command::Get {
+            policies,
+            namespace,
+            output,
+        } => {
+            let mut all: Policies = context.client.get(path::POLICIES)?;
+            let named = |policy: &Policy, wanted: &String| {
+                policy.name == *wanted || format!("{}/{}", policy.namespace, policy.name) == *wanted
+            };
+            all.policies.retain(|policy| {
+                namespace
+                    .as_ref()
+                    .is_none_or(|namespace| policy.namespace == *namespace)
+                    && (policies.is_empty() || policies.iter().any(|one| named(policy, one)))
+            });
+            if all.policies.is_empty() && !policies.is_empty() {
+                return Err(CliError::missing(
+                    format!("there is no policy {}", policies.join(", ")),
+                    "`weir policy get` shows all of them",
+                ));
+            }
+            context.emit(&output.format, &all, show::policies)?;
+            Ok(Outcome::Fine)
+        }
+        Command::Selectors { verbose, output } => {
+            let all: Vec<Selector> = context.client.get(path::POLICY_SELECTORS)?;
+            context.emit(&output.format, &all, |all| show::selectors(all, verbose))?;
+            Ok(Outcome::Fine)
+        }
+        Command::Wait {
+            revision,
+            max_wait_time,
+            fail_wait_time,
+            sleep_time,
+        } => wait::run(
+            context,
+            revision,
+            Duration::from_secs(max_wait_time),
+            Duration::from_secs(fail_wait_time),
+            Duration::from_secs(sleep_time),
+        ),
+    }
+}
