@@ -12,6 +12,7 @@ mod handle;
 mod kernel;
 mod lab;
 mod leave;
+mod names;
 mod node;
 mod pod;
 mod probe;
@@ -150,7 +151,9 @@ fn work(
             *slot = Some(Arc::clone(&lab));
             lab
         };
-        return lab.apply(objects, wait, say);
+        let mut all = names::manifest(&lab.topology, &objects)?;
+        all.extend(objects);
+        return lab.apply(all, wait, say);
     }
     if let Request::Down = request {
         return stop.send(()).map_err(|_| anyhow!("the daemon is ending"));

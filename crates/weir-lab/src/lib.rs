@@ -12,6 +12,7 @@
 mod args;
 mod config;
 mod daemon;
+mod names;
 mod object;
 mod place;
 mod protocol;

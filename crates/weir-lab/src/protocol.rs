@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{config::Topology, object::Object};
+use crate::{config::Topology, names::Update, object::Object};
 pub(crate) use probe::{Exchange, Outcome, Path, ProbeAnswer, ProbeRequest, Series, Span};
 
 /// A transport protocol that probes speak.
@@ -71,6 +71,13 @@ pub(crate) enum Order {
         protocol: Protocol,
         port: u16,
     },
+    /// Be the cluster's DNS server on a port.
+    ServeNames {
+        protocol: Protocol,
+        port: u16,
+    },
+    /// Learn names.
+    Names(Update),
     Probe {
         path: Path,
         exchange: Box<Exchange>,

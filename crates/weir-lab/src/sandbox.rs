@@ -6,6 +6,7 @@
 
 mod bulk;
 mod control;
+mod dns;
 mod echo;
 mod exchange;
 mod flows;

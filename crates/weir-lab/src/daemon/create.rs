@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ipnet::IpNet;
 use weir_api::{
     endpoint::{EndpointCreated, EndpointRequest},
     path::ENDPOINTS,
@@ -22,6 +21,7 @@ use super::{
     handle::Sandbox,
     kernel,
     lab::Lab,
+    names,
     node::{Node, pod_folder_inside},
     pod::{ContainerState, Pod, RestartPolicy, containers_of, is_sidecar},
     store::{new_uid, now},
@@ -30,7 +30,7 @@ use crate::{
     config::Dataplane,
     locked,
     object::{Key, Object},
-    protocol::{Order, Process},
+    protocol::{Order, Process, Protocol},
     sandbox::{Kind, Specification},
 };
 
@@ -145,18 +145,34 @@ pub(crate) fn start_container(lab: &Lab, key: &Key, pod: &Pod, number: usize) ->
         }
         None => {
             for (protocol, port) in container.ports() {
-                let served = pod
-                    .sandbox
-                    .call(Order::Serve { protocol, port }, ORDER_LIMIT);
-                match served {
+                match serve(lab, key, pod, protocol, port) {
                     // A kernel without SCTP is no reason not to run the pod.
-                    Err(error) if protocol == crate::protocol::Protocol::Sctp => {
+                    Err(error) if protocol == Protocol::Sctp => {
                         tracing::warn!(pod = %key, port, error = format!("{error:#}"), "SCTP port not served");
                     }
-                    served => drop(served?),
+                    served => served?,
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Lets a pod answer on a port, with what pods of its kind answer.
+fn serve(lab: &Lab, key: &Key, pod: &Pod, protocol: Protocol, port: u16) -> Result<()> {
+    let teller = {
+        let state = locked(&lab.state);
+        let object = state.store.get(key);
+        let tells = object.is_some_and(|object| names::is_server(object, port));
+        tells.then(|| state.names.clone())
+    };
+    let order = match &teller {
+        Some(_) => Order::ServeNames { protocol, port },
+        None => Order::Serve { protocol, port },
+    };
+    pod.sandbox.call(order, ORDER_LIMIT)?;
+    if let Some(teller) = teller {
+        teller.add(&pod.sandbox);
     }
     Ok(())
 }
@@ -281,27 +297,15 @@ fn specify(
     Ok(specification)
 }
 
-/// The cluster's DNS server has the tenth address of the first service range, as kubeadm has it.
+/// Names are asked for at the cluster's DNS service.
 fn resolver(lab: &Lab, namespace: &str) -> String {
     let domain = &lab.topology.cluster_domain;
     let mut text = format!("search {namespace}.svc.{domain} svc.{domain} {domain}\n");
-    for server in lab
-        .topology
-        .service_cidrs
-        .iter()
-        .filter_map(|cidr| tenth(*cidr))
-    {
+    let servers = names::nameservers(&locked(&lab.state).store, &lab.topology);
+    for server in servers {
         text.extend(["nameserver ", &server.to_string(), "\n"]);
     }
     text + "options ndots:5\n"
-}
-
-fn tenth(cidr: IpNet) -> Option<IpAddr> {
-    let address = match cidr.network() {
-        IpAddr::V4(base) => IpAddr::V4((u32::from(base) + 10).into()),
-        IpAddr::V6(base) => IpAddr::V6((u128::from(base) + 10).into()),
-    };
-    cidr.contains(&address).then_some(address)
 }
 
 /// Written in place: the pod sees this very file.

@@ -18,6 +18,7 @@ use super::{
     handle::{Event, Sandbox},
     kernel,
     leave::Leaving,
+    names::Teller,
     node::Node,
     pod::Pod,
     services::{self, Balancer},
@@ -51,6 +52,7 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) publisher: Publisher,
     pub(crate) balancer: Balancer,
+    pub(crate) names: Teller,
     pub(crate) pods: BTreeMap<Key, Pod>,
     /// Pods that were deleted and are not gone yet.
     pub(crate) leaving: BTreeMap<Key, Arc<Leaving>>,
@@ -63,6 +65,7 @@ impl State {
     pub(crate) fn publish(&mut self, topology: &Topology) -> Result<u64> {
         services::follow(&mut self.store, topology);
         self.balancer.follow(&self.store, topology)?;
+        self.names.follow(&self.store);
         self.publisher.publish(&mut self.store)
     }
 }
@@ -157,6 +160,7 @@ impl Lab {
         }
         // An agent can give a pod its link once it knows its own node.
         let nodes_known = publisher.publish(&mut store)?;
+        let names = Teller::start(topology.cluster_domain.clone())?;
         let lab = Arc::new(Self {
             place: place.clone(),
             topology,
@@ -167,6 +171,7 @@ impl Lab {
                 store,
                 publisher,
                 balancer: Balancer::new(wires),
+                names,
                 pods: BTreeMap::new(),
                 leaving: BTreeMap::new(),
                 failures: BTreeMap::new(),

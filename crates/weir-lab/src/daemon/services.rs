@@ -20,6 +20,7 @@ use crate::{
     object::{Key, Object},
 };
 
+pub(crate) use addresses::nth;
 pub(crate) use admission::Admission;
 pub(crate) use balancer::{Balancer, Vips};
 

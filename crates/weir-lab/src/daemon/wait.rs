@@ -71,6 +71,8 @@ impl Lab {
             drop(self.changed.wait_timeout(state, pause));
         }
         let revision = self.publish()?;
+        let names = locked(&self.state).names.clone();
+        names.wait();
         if self.topology.dataplane == Dataplane::Weir {
             for node in self
                 .nodes

@@ -13,12 +13,19 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{Specification, echo::Listeners, flows, probe, process::Processes};
+use super::{
+    Specification, dns,
+    echo::{Listeners, Service},
+    flows, probe,
+    process::Processes,
+};
 use crate::protocol::{Numbered, Order, Report};
 
 /// Everything that orders work on.
 struct Sandbox {
+    echo: Service,
     listeners: RefCell<Listeners>,
+    names: dns::Table,
     processes: RefCell<Processes>,
 }
 
@@ -28,7 +35,9 @@ pub(crate) async fn serve(specification: &Specification, control: UnixStream) ->
     let (read, write) = tokio::net::UnixStream::from_std(control)?.into_split();
     let (reports, outbox) = unbounded_channel();
     let sandbox = Rc::new(Sandbox {
-        listeners: RefCell::new(Listeners::new(specification.name.clone())),
+        echo: Service::Echo(specification.name.clone()),
+        listeners: RefCell::default(),
+        names: Rc::default(),
         processes: RefCell::new(Processes::default()),
     });
     let tasks = LocalSet::new();
@@ -59,7 +68,18 @@ impl Sandbox {
     async fn obey(&self, order: Order) -> Result<Value> {
         Ok(match order {
             Order::Serve { protocol, port } => {
-                self.listeners.borrow_mut().acquire(protocol, port)?;
+                let mut listeners = self.listeners.borrow_mut();
+                listeners.acquire(protocol, port, &self.echo)?;
+                Value::Null
+            }
+            Order::ServeNames { protocol, port } => {
+                let names = Service::Names(Rc::clone(&self.names));
+                let mut listeners = self.listeners.borrow_mut();
+                listeners.acquire(protocol, port, &names)?;
+                Value::Null
+            }
+            Order::Names(update) => {
+                self.names.borrow_mut().update(update);
                 Value::Null
             }
             Order::Release { protocol, port } => {

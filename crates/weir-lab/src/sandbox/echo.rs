@@ -20,30 +20,35 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{bulk, socket, udp};
+use super::{bulk, dns, socket, udp};
 use crate::protocol::{Greeting, Protocol};
 
+/// What answers on a port.
+#[derive(Clone, Debug)]
+pub(crate) enum Service {
+    /// The server that says the given name.
+    Echo(String),
+    Names(dns::Table),
+}
+
 /// The ports that the sandbox answers on, each with the number of those who want it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    name: String,
     ports: BTreeMap<(Protocol, u16), (usize, Option<AbortHandle>)>,
 }
 
 impl Listeners {
-    pub(crate) fn new(name: String) -> Self {
-        Self {
-            name,
-            ports: BTreeMap::new(),
-        }
-    }
-
     /// Answers on a port from now on. A port that some other program answers on is left to it.
-    pub(crate) fn acquire(&mut self, protocol: Protocol, port: u16) -> Result<()> {
+    pub(crate) fn acquire(
+        &mut self,
+        protocol: Protocol,
+        port: u16,
+        service: &Service,
+    ) -> Result<()> {
         match self.ports.entry((protocol, port)) {
             Entry::Occupied(mut entry) => entry.get_mut().0 += 1,
             Entry::Vacant(entry) => {
-                let handle = match start(self.name.clone(), protocol, port) {
+                let handle = match start(service.clone(), protocol, port) {
                     Ok(handle) => Some(handle),
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
                     Err(error) => {
@@ -70,15 +75,15 @@ impl Listeners {
     }
 }
 
-fn start(name: String, protocol: Protocol, port: u16) -> io::Result<AbortHandle> {
+fn start(service: Service, protocol: Protocol, port: u16) -> io::Result<AbortHandle> {
     let task = match protocol {
         Protocol::Tcp | Protocol::Sctp => {
             let listener = TcpListener::from_std(socket::open_server(protocol, port)?.into())?;
-            tokio::task::spawn_local(accept(name, listener))
+            tokio::task::spawn_local(accept(service, listener))
         }
         Protocol::Udp => {
             let socket = udp::Server::open(port)?;
-            tokio::task::spawn_local(udp::answer(name, socket))
+            tokio::task::spawn_local(udp::answer(service, socket))
         }
         // The kernel answers pings itself.
         Protocol::Icmp => tokio::task::spawn_local(async {}),
@@ -86,17 +91,21 @@ fn start(name: String, protocol: Protocol, port: u16) -> io::Result<AbortHandle>
     Ok(task.abort_handle())
 }
 
-async fn accept(name: String, listener: TcpListener) {
+async fn accept(service: Service, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let greeting = Greeting {
-                    name: name.clone(),
-                    source: plain(peer).to_string(),
-                };
+                let service = service.clone();
                 tokio::task::spawn_local(async move {
+                    let conversation = match service {
+                        Service::Echo(name) => {
+                            let source = plain(peer).to_string();
+                            converse(stream, &Greeting { name, source }).await
+                        }
+                        Service::Names(table) => dns::converse(stream, &table).await,
+                    };
                     // The client's trouble is the client's to report.
-                    let _ = converse(stream, &greeting).await;
+                    drop(conversation);
                 });
             }
             // Out of descriptors or a connection that died early: the next one may be better.

@@ -14,7 +14,11 @@ use nix::sys::socket::{
 };
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::{echo::plain, socket};
+use super::{
+    dns::{self, Transport},
+    echo::{Service, plain},
+    socket,
+};
 use crate::protocol::{Greeting, Protocol};
 
 /// A UDP socket that knows the destination of what it receives.
@@ -32,7 +36,7 @@ impl Server {
 }
 
 /// Answers until aborted.
-pub(crate) async fn answer(name: String, server: Server) {
+pub(crate) async fn answer(service: Service, server: Server) {
     let mut buffer = vec![0; 65536];
     loop {
         let received = server
@@ -43,24 +47,32 @@ pub(crate) async fn answer(name: String, server: Server) {
         let Ok((length, peer, own)) = received else {
             continue;
         };
-        let greeting = Greeting {
-            name: name.clone(),
-            source: plain(SocketAddr::V6(peer.into())).to_string(),
-        };
-        let Ok(mut reply) = serde_json::to_vec(&greeting) else {
-            continue;
-        };
-        reply.push(b'\n');
         let payload = buffer.get(..length).unwrap_or_default();
-        // 65507 is the most that a datagram carries over IPv4.
-        if reply.len() + payload.len() <= 65507 {
-            reply.extend_from_slice(payload);
+        let reply = match &service {
+            Service::Echo(name) => echo(name, peer, payload),
+            Service::Names(table) => dns::answer(&table.borrow(), payload, Transport::Datagram),
+        };
+        if let Some(reply) = reply {
+            let _ = server
+                .0
+                .async_io(Interest::WRITABLE, || send(&server.0, &reply, &peer, own))
+                .await;
         }
-        let _ = server
-            .0
-            .async_io(Interest::WRITABLE, || send(&server.0, &reply, &peer, own))
-            .await;
     }
+}
+
+fn echo(name: &str, peer: SockaddrIn6, payload: &[u8]) -> Option<Vec<u8>> {
+    let greeting = Greeting {
+        name: name.to_owned(),
+        source: plain(SocketAddr::V6(peer.into())).to_string(),
+    };
+    let mut reply = serde_json::to_vec(&greeting).ok()?;
+    reply.push(b'\n');
+    // 65507 is the most that a datagram carries over IPv4.
+    if reply.len() + payload.len() <= 65507 {
+        reply.extend_from_slice(payload);
+    }
+    Some(reply)
 }
 
 fn receive(

@@ -169,6 +169,47 @@ fn services_that_cannot_be_are_refused_and_the_others_stay() {
 }
 
 #[test]
+fn names_are_answered_by_the_clusters_own_server() {
+    if !can_run() {
+        return;
+    }
+    // Nothing translates services here, so the service has the address of its pod.
+    let dns = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: dns, namespace: kube-system, labels: {k8s-app: kube-dns}}\n\
+        spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 53, protocol: UDP}, {containerPort: 53}]}]}\n\
+        status: {podIP: 10.244.1.53}\n\
+        ---\napiVersion: v1\nkind: Service\nmetadata: {name: kube-dns, namespace: kube-system}\n\
+        spec: {clusterIP: 10.244.1.53, selector: {k8s-app: kube-dns}, ports: [{port: 53, protocol: UDP}]}\n";
+    let headless = WEB.replace(
+        "name: web, namespace: shop}\nspec: {",
+        "name: all, namespace: shop}\nspec: {clusterIP: None, ",
+    );
+    let lab = Lab::up("names", &["--no-agents"], &format!("{dns}---\n{WEB}"));
+    lab.apply(headless.split("---").next().unwrap());
+    for name in ["all", "all.shop", "all.shop.svc.cluster.local"] {
+        let name = format!("dns:{name}");
+        let answer = lab.probe(&[
+            "--from",
+            "shop/client",
+            "--to",
+            &name,
+            "--port",
+            "80",
+            "--timeout",
+            "5s",
+        ]);
+        assert_eq!(answer["peer"], "shop/web", "{name}: {answer}");
+    }
+    for name in ["nobody.shop", "example.org"] {
+        let name = format!("dns:{name}");
+        let answer = lab.probe(&["--from", "shop/client", "--to", &name, "--port", "80"]);
+        assert!(
+            answer["error"].to_string().contains("not known"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
 fn everything_of_a_node_lives_below_the_cgroup_of_that_node() {
     if !can_run() {
         return;
