@@ -5,6 +5,7 @@ use crate::ring;
 use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes};
+use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags};
 use weir_abi::observation::Hook;
@@ -13,7 +14,7 @@ use weir_packet::{PacketRead, Summary};
 use weir_verdict::hash::hash_of;
 use weir_verdict::{Tables, Workspace};
 
-/// Sends a record about a packet; `subtype` is a drop reason or an observation point.
+/// Sends a record about a packet (a dry run only fills it in); `subtype` is a drop reason or an observation point.
 ///
 /// The packet is captured as it is now: call before rewriting to show what came in.
 #[inline(never)]
@@ -84,7 +85,8 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
             record.captured = length as u16;
         }
     }
-    if !ring::send(record) {
+    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    if !dry && !ring::send(record) {
         tables.count(Counter::EventsLost);
     }
 }

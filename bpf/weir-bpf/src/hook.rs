@@ -53,8 +53,9 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     let scratch = unsafe { &mut *scratch };
     let fate = weir_verdict::start(&mut skb, &tables, hook, ifindex, &mut scratch.workspace);
     let workspace = &scratch.workspace;
-    let traces = tables.config(|config| &config.features) & features::TRACE != 0
-        && tables.config(|config| &config.features) & features::DRY_RUN == 0;
+    // A dry run fills in the record of every packet.
+    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    let traces = tables.config(|config| &config.features) & features::TRACE != 0;
     let reason = fate.reason();
     if reason != 0 {
         let length = if workspace.parsed {
@@ -65,7 +66,7 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
         tables.count_packet(reason, workspace.decision.direction, length);
         let quiet = reason == DropReason::MulticastHandled.number()
             || reason == DropReason::IgmpHandled.number();
-        if !quiet && tables.config(|config| &config.features) & features::DRY_RUN == 0 {
+        if dry || !quiet {
             let what = What {
                 kind: kind::DROP,
                 subtype: reason,
@@ -73,7 +74,7 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
             };
             event::send(&skb, &mut scratch.record, workspace, what);
         }
-    } else if traces && workspace.decision.report {
+    } else if dry || (traces && workspace.decision.report) {
         let what = What {
             kind: kind::TRACE,
             subtype: workspace.decision.observation as u8,

@@ -102,8 +102,9 @@ pub struct SourceRange {
 /// What would fill the stack: one packet's workspace and one event.
 #[repr(C)]
 pub struct Scratch {
-    pub workspace: Workspace,
+    /// First, because a dry run is read from here: it fills the record and does not send it.
     pub record: EventRecord,
+    pub workspace: Workspace,
 }
 
 #[btf_map(name = "scratch")]

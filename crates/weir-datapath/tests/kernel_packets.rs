@@ -17,6 +17,9 @@ mod node;
 #[path = "support/raw.rs"]
 mod raw;
 #[cfg(test)]
+#[path = "support/services.rs"]
+mod services;
+#[cfg(test)]
 #[path = "support/table.rs"]
 mod table;
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod properties;
 #[path = "support/raw.rs"]
 mod raw;
 #[cfg(test)]
+#[path = "support/services.rs"]
+mod services;
 #[path = "support/table.rs"]
 mod table;
 #[cfg(test)]
@@ -44,7 +46,15 @@ mod tests {
     /// Every reason that the programs can raise, but for those that need the kernel to refuse (`CtInsertionFailed`,
     /// `WriteError`, `ChecksumL4`, `ScratchMissing`), a full range of ports (`NoMasqueradeMapping`, tested with the
     /// kernel) or a frame without an Ethernet header (`UnsupportedL2`).
-    const REASONS: [DropReason; 23] = [
+    const REASONS: [DropReason; 31] = [
+        DropReason::PolicyDenied,
+        DropReason::PolicyDeny,
+        DropReason::UnknownPeerIdentity,
+        DropReason::ServiceBackendNotFound,
+        DropReason::NoServicePort,
+        DropReason::IsClusterIp,
+        DropReason::SourceRangeDenied,
+        DropReason::SctpPortTranslation,
         DropReason::InvalidSourceIp,
         DropReason::InvalidPacket,
         DropReason::CtInvalidHeader,

@@ -73,7 +73,7 @@ pub fn open<T: Tables>(
         decision.maps = true;
         return Ok(());
     }
-    if decision.after.destination.0 == key.source.0 {
+    if decision.translated && decision.after.destination.0 == key.source.0 {
         // A pod that reaches itself through a service would answer itself past its link.
         decision.pair_key.destination = if key.source.is_v4() {
             LOOPBACK_V4

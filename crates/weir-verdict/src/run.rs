@@ -9,6 +9,7 @@ use crate::fate::{Fate, Verdict};
 use crate::related;
 use crate::rewrite;
 use crate::tables::Tables;
+use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::policy_flags;
 use weir_abi::observation::Hook;
@@ -80,7 +81,9 @@ pub fn start<P: PacketWrite, T: Tables>(
     let now = tables.now();
     let segment_size = packet.segment_size();
     let mut through_neighbour = false;
-    let established = if matches!(class, PacketClass::Flow) {
+    // A dry run is asked for reasons, which the fast path does not know.
+    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    let established = if matches!(class, PacketClass::Flow) && !dry {
         let Workspace {
             arrival, summary, ..
         } = &*workspace;

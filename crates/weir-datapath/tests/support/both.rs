@@ -13,7 +13,6 @@ use weir_abi::{DropReason, FlowEntry, FlowKey, Generation, IfIndex, Seconds};
 use weir_datapath::{Datapath, EventSource, TestRun, clock};
 use weir_packet::memory::MemoryPacket;
 use weir_verdict::memory::MemoryTables;
-use weir_verdict::run::direction;
 use weir_verdict::{Redirect, Tables as _, Verdict, Workspace};
 use zerocopy::IntoBytes as _;
 
@@ -107,7 +106,7 @@ impl Both {
         let verdict = weir_verdict::run(&mut packet, &self.tables, hook, interface, &mut workspace);
         if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = verdict {
             self.tables
-                .count_packet(reason.number(), direction(hook), 0);
+                .count_packet(reason.number(), workspace.decision.direction, 0);
         }
         let (expected, mark) = match verdict {
             Verdict::Pass => (PASS, 0),

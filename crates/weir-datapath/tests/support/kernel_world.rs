@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::{MacAddress, NodeIndex};
 use weir_compile::{Rows, plan};
 use weir_datapath::{Maps, execute};
@@ -86,7 +87,7 @@ pub(crate) fn fill(maps: &Maps, tables: &MemoryTables) {
             .iter()
             .map(|(key, row)| (*key, *row))
             .collect(),
-        ipcache: tables.ipcache.clone(),
+        ipcache: rows_of_others(tables),
         masquerade_exempt: tables.masquerade_exempt.keys().copied().collect(),
         nodes: tables
             .nodes
@@ -95,6 +96,26 @@ pub(crate) fn fill(maps: &Maps, tables: &MemoryTables) {
             .collect(),
         policy: tables.policy.iter().map(|(key, row)| (*key, *row)).collect(),
     };
+    for (key, row) in &tables.ipcache {
+        if row.flags & flags::SERVICE != 0 {
+            maps.ipcache.upsert(key, row).unwrap();
+        }
+    }
+    for (key, row) in &tables.frontends {
+        maps.frontends.upsert(key, row).unwrap();
+    }
+    for (place, row) in &tables.backends {
+        maps.backends.upsert(place, row).unwrap();
+    }
+    for (key, row) in &tables.service_backends {
+        maps.service_backends.upsert(key, row).unwrap();
+    }
+    for key in &tables.source_ranges {
+        maps.source_ranges.insert(key).unwrap();
+    }
+    for (key, row) in &tables.policy {
+        maps.policy.upsert(key, row).unwrap();
+    }
     let realized = maps.read_back().unwrap();
     let outcome = execute(maps, &plan(&realized, &desired));
     assert!(outcome.is_complete(), "{:?}", outcome.failures);
@@ -105,6 +126,13 @@ pub(crate) fn fill(maps: &Maps, tables: &MemoryTables) {
     for (slot, generation) in generations.into_iter().filter(|(_, one)| one.get() != 0) {
         known.insert(u16::try_from(slot).unwrap(), generation.get());
     }
+}
+
+/// The rows of services in this map are known by their addresses alone.
+fn rows_of_others(tables: &MemoryTables) -> BTreeMap<PrefixKey, IpcacheRow> {
+    let mut rows = tables.ipcache.clone();
+    rows.retain(|_, row| row.flags & flags::SERVICE == 0);
+    rows
 }
 
 fn parse_mac(text: &str) -> MacAddress {

@@ -4,8 +4,12 @@
 
 #[path = "table/pods.rs"]
 mod pods;
+#[path = "table/policy.rs"]
+mod policy;
 #[path = "table/refused.rs"]
 mod refused;
+#[path = "table/services.rs"]
+mod services;
 #[path = "table/ways.rs"]
 mod ways;
 
@@ -14,8 +18,9 @@ use weir_datapath::Hook;
 use weir_verdict::{Redirect, Verdict};
 
 use super::judge::faults;
-use super::raw::ethernet;
-use super::world::{Links, NEIGHBOUR, pod_mac};
+use super::raw::{Ip, UDP, ethernet, udp, vxlan};
+use super::tuple::innermost;
+use super::world::{Links, NEIGHBOUR, NODE, OTHER_NODE, ip, pod_mac};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -48,6 +53,8 @@ pub(crate) struct Row {
     pub(crate) interface: IfIndex,
     pub(crate) frame: Vec<u8>,
     pub(crate) expected: Expected,
+    /// Source and destination of the packet that is sent on, where the row says.
+    pub(crate) sent: Option<[(&'static str, u16); 2]>,
 }
 
 impl Row {
@@ -60,7 +67,17 @@ impl Row {
             return Err(format!("{ended:?} instead of {:?}", self.expected));
         }
         let goes_on = !matches!(ended, Expected::Drop(_) | Expected::Pass);
-        let faults = if goes_on { faults(sent) } else { Vec::new() };
+        let mut faults = if goes_on { faults(sent) } else { Vec::new() };
+        if let Some(ends) = self.sent {
+            let tuple = innermost(sent);
+            let found = [
+                (tuple.source, tuple.source_port),
+                (tuple.destination, tuple.destination_port),
+            ];
+            if found != ends.map(|(address, port)| (ip(address), port)) {
+                faults.push(format!("sent {found:?} instead of {ends:?}"));
+            }
+        }
         if faults.is_empty() {
             Ok(())
         } else {
@@ -112,6 +129,9 @@ pub(crate) fn rows(links: &Links, family: usize, native: bool) -> Vec<Row> {
     table.too_large_or_too_old();
     table.malformed();
     table.icmp_errors();
+    table.services_of_pods();
+    table.services_from_outside();
+    table.policies();
     if !native {
         table.tunnel();
     }
@@ -138,7 +158,13 @@ impl Table {
             interface,
             frame,
             expected,
+            sent: None,
         });
+    }
+
+    /// What the packet of the last row looks like when it is sent on.
+    fn sent(&mut self, from: (&'static str, u16), to: (&'static str, u16)) {
+        self.rows.last_mut().unwrap().sent = Some([from, to]);
     }
 
     /// What pod A sends.
@@ -157,7 +183,32 @@ impl Table {
             interface,
             frame,
             expected,
+            sent: None,
         });
+    }
+
+    /// What the isolated pod sends.
+    fn pod_c(&mut self, name: &'static str, packet: &[u8], expected: Expected) {
+        let frame = ethernet(pod_mac(0x0d), MacAddress::GATEWAY, packet);
+        self.pod_b(name, packet, expected);
+        self.rows.last_mut().unwrap().frame = frame;
+    }
+
+    /// What a pod of the other node sends, by the tunnel where there is one.
+    fn remote(&mut self, name: &'static str, packet: &[u8], expected: Expected) {
+        if self.native {
+            return self.network(name, packet, expected);
+        }
+        let (from, to) = (OTHER_NODE[0], NODE[0]);
+        let datagram = udp(from, to, [50_000, 8472], &vxlan([0, 0, 1], packet));
+        let outer = Ip::new(from, to, UDP).packet(&datagram);
+        self.network(name, &outer, expected);
+    }
+
+    /// What the node sends to the network.
+    fn to_network(&mut self, name: &'static str, packet: &[u8], expected: Expected) {
+        let frame = ethernet(pod_mac(1), NEIGHBOUR, packet);
+        self.add(name, Hook::ToNetdev, frame, expected);
     }
 
     /// What the network brings.

@@ -15,6 +15,18 @@ pub(crate) struct Tuple {
     pub(crate) kind: &'static str,
 }
 
+/// The tuple of the packet inside the tunnel, where there is one.
+pub(crate) fn innermost(frame: &[u8]) -> Tuple {
+    let outer = tuple(frame);
+    if outer.kind == "UDP" && outer.destination_port == 8472 {
+        let headers = if outer.source.is_v4() { 20 } else { 40 };
+        // Ethernet, UDP and VXLAN headers besides.
+        tuple(&frame[14 + headers + 8 + 8..])
+    } else {
+        outer
+    }
+}
+
 /// The tuple of a frame with TCP, UDP or an echo.
 pub(crate) fn tuple(frame: &[u8]) -> Tuple {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();

@@ -15,6 +15,8 @@ use weir_compile::prefix::prefix_key;
 use weir_verdict::Route;
 use weir_verdict::memory::MemoryTables;
 
+use super::services::{add_policies, add_services};
+
 /// The MAC address of everything behind the underlay.
 pub(crate) const NEIGHBOUR: MacAddress = MacAddress([2, 0, 0, 0, 0, 0x99]);
 /// `BPF_FIB_LKUP_RET_UNREACHABLE`
@@ -91,6 +93,8 @@ impl Links {
         tables.config = config;
         for family in 0..2 {
             self.add_family(&mut tables, family, native);
+            add_services(&mut tables, family);
+            add_policies(&mut tables, self, family);
         }
         if !native {
             let row = NodeRow {
