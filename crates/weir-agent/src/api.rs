@@ -10,6 +10,7 @@ mod lb;
 mod listing;
 mod map_text;
 mod metrics;
+mod policy;
 mod services;
 mod status;
 mod stream;
@@ -166,6 +167,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route(path::SERVICES_COMPARE, post(services::compare))
         .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))
+        .route(path::KERNEL_POLICY, get(policy::all))
+        .route("/v1/kernel/policy/{*reference}", get(policy::one))
         .route(path::LB_FRONTENDS, get(lb::frontends))
         .route(path::LB_BACKENDS, get(lb::backends))
         .route(path::LB_SOURCE_RANGES, get(lb::source_ranges))

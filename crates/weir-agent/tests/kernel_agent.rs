@@ -1,243 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A whole agent on a node of its own: a thread in fresh network and mount namespaces with a BPF file system.
+//! Endpoints, the node's network and hostile requests, with a whole agent.
+
+#[cfg(test)]
+#[path = "support/node.rs"]
+mod node;
 
 #[cfg(test)]
 mod kernel {
+    use std::fs;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
-    use std::path::Path;
-    use std::sync::mpsc::{Receiver, channel};
     use std::time::{Duration, Instant};
-    use std::{env, fs, thread};
 
-    use clap::Parser;
     use weir_abi::ipcache::PrefixKey;
     use weir_abi::{Address, EndpointRow};
-    use weir_api::endpoint::{
-        Endpoint, EndpointCreated, EndpointRequest, EndpointState, Regenerated,
-    };
+    use weir_api::endpoint::{Endpoint, EndpointRequest, EndpointState, Regenerated};
     use weir_api::kernel::MapEntry;
-    use weir_api::status::Status;
-    use weir_api::{Client, ClientError, path};
-    use weir_datapath::{Maps, PinRoot};
-    use weir_net::netns::{Namespace, enter_new};
-    use weir_net::{LinkChange, NetNamespace, Netlink, Veth, mount};
+    use weir_api::{ClientError, path};
+    use weir_net::{LinkChange, NetNamespace, Netlink};
 
-    const OBJECTS: &str = "\
-apiVersion: v1
-kind: Node
-metadata: {name: n1}
-spec: {podCIDRs: [10.244.1.0/29, 'fd00:244:1::/64']}
-status: {addresses: [{type: InternalIP, address: 172.18.0.2}, {type: InternalIP, address: 'fd00:18::2'}]}
----
-apiVersion: v1
-kind: Node
-metadata: {name: n2}
-spec: {podCIDRs: [10.244.2.0/24, 'fd00:244:2::/64']}
-status: {addresses: [{type: InternalIP, address: 172.18.0.3}, {type: InternalIP, address: 'fd00:18::3'}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: web, namespace: shop, labels: {app: web}}
-spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: db, namespace: shop, labels: {app: db}}
-spec: {nodeName: n2, containers: [{name: c}]}
-status: {podIP: 10.244.2.7}
-";
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(flatten)]
-        args: weir_agent::Args,
-    }
-
-    /// Namespaces that pods live in: each is held by a thread.
-    struct Pod {
-        netns: String,
-        _hold: std::sync::mpsc::Sender<()>,
-    }
-
-    fn pod() -> Pod {
-        let (hold, held): (_, Receiver<()>) = channel();
-        let (tell, told) = channel();
-        thread::spawn(move || {
-            enter_new(&[Namespace::Network]).unwrap();
-            // The link in /proc names the thread, whose namespace differs from that of its process.
-            let own = fs::read_link("/proc/thread-self").unwrap();
-            tell.send(format!("/proc/{}/ns/net", own.display()))
-                .unwrap();
-            let _ = held.recv();
-        });
-        Pod {
-            netns: told.recv().unwrap(),
-            _hold: hold,
-        }
-    }
-
-    struct Node {
-        home: tempfile::TempDir,
-        client: Client,
-    }
-
-    impl Node {
-        fn socket(&self) -> std::path::PathBuf {
-            self.home.path().join("weir.sock")
-        }
-
-        fn status(&self) -> Status {
-            self.client.get(path::STATUS).unwrap()
-        }
-
-        fn create(
-            &self,
-            pod: &Pod,
-            change: impl FnOnce(&mut EndpointRequest),
-        ) -> Result<EndpointCreated, ClientError> {
-            let mut request = EndpointRequest {
-                container_id: "c1".to_owned(),
-                netns: pod.netns.clone(),
-                interface: "eth0".to_owned(),
-                namespace: "shop".to_owned(),
-                pod: "web".to_owned(),
-                requested_addresses: Vec::new(),
-            };
-            change(&mut request);
-            self.client.put(path::ENDPOINTS, &request)
-        }
-
-        fn refused(&self, pod: &Pod, change: impl FnOnce(&mut EndpointRequest)) -> String {
-            match self.create(pod, change) {
-                Err(ClientError::Refused { problem, .. }) => problem.error,
-                other => panic!("not refused: {other:?}"),
-            }
-        }
-
-        fn endpoint(&self, reference: &str) -> Endpoint {
-            self.client
-                .get(&format!("{}/{reference}", path::ENDPOINTS))
-                .unwrap()
-        }
-
-        /// Publishes objects and waits until they are realized.
-        fn publish(&self, revision: u64, objects: &str) {
-            let folder = self.home.path().join("objects");
-            fs::write(folder.join("all.new"), objects).unwrap();
-            fs::rename(folder.join("all.new"), folder.join("all.yaml")).unwrap();
-            fs::write(folder.join("revision.new"), revision.to_string()).unwrap();
-            fs::rename(folder.join("revision.new"), folder.join("revision")).unwrap();
-            wait("the revision", || self.status().revision == revision);
-        }
-    }
-
-    fn pinned_maps() -> Maps {
-        Maps::open(&PinRoot::new("/sys/fs/bpf/weir")).unwrap()
-    }
-
-    fn wait(what: &str, mut done: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let (_keep, never) = channel::<()>();
-        while !done() {
-            assert!(Instant::now() < deadline, "waited in vain for {what}");
-            let _ = never.recv_timeout(Duration::from_millis(50));
-        }
-    }
-
-    /// The underlay: a device with the node's addresses and default routes.
-    fn underlay() {
-        let mut netlink = Netlink::open().unwrap();
-        let veth = Veth {
-            name: "eth0",
-            mac: None,
-            peer_name: "wire",
-            peer_mac: None,
-            peer_namespace: None,
-            mtu: Some(1500),
-        };
-        let (link, _) = netlink.ensure_veth(&veth).unwrap();
-        for index in [link.index, netlink.require_link("wire").unwrap().index] {
-            netlink.change_link(index, &LinkChange::up()).unwrap();
-        }
-        for (address, gateway) in [
-            ("172.18.0.2/24", "172.18.0.1"),
-            ("fd00:18::2/64", "fd00:18::1"),
-        ] {
-            netlink
-                .ensure_address(link.index, address.parse().unwrap())
-                .unwrap();
-            let all = if gateway.contains(':') {
-                "::/0"
-            } else {
-                "0.0.0.0/0"
-            };
-            let route =
-                weir_net::Route::via(all.parse().unwrap(), gateway.parse().unwrap(), link.index);
-            netlink.ensure_route(&route).unwrap();
-        }
-    }
-
-    /// Runs a test beside an agent, or says why it cannot.
-    fn with_agent(test: impl FnOnce(&Node) + Send + 'static) {
-        with_agent_and(&[], test);
-    }
-
-    /// The same with more flags.
-    fn with_agent_and(flags: &'static [&str], test: impl FnOnce(&Node) + Send + 'static) {
-        let done = thread::spawn(|| {
-            let possible = enter_new(&[Namespace::Network, Namespace::Mount])
-                .and_then(|()| mount::bpffs(Path::new("/sys/fs/bpf")));
-            if let Err(error) = possible {
-                assert!(
-                    env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
-                    "root is needed: {error}"
-                );
-                return;
-            }
-            if weir_datapath::embedded_object().is_err() && env::var_os("WEIR_BPF_OBJECT").is_none()
-            {
-                assert!(
-                    env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
-                    "the eBPF object is needed"
-                );
-                return;
-            }
-            underlay();
-            let home = tempfile::tempdir().unwrap();
-            fs::create_dir(home.path().join("objects")).unwrap();
-            fs::write(home.path().join("objects/all.yaml"), OBJECTS).unwrap();
-            fs::write(home.path().join("objects/revision"), "1").unwrap();
-            let client = Client::new(home.path().join("weir.sock"));
-            let node = Node { home, client };
-            let at = |name: &str| node.home.path().join(name).display().to_string();
-            let mut words = vec![
-                "agent".to_owned(),
-                format!("--node-name={}", "n1"),
-                format!("--objects={}", at("objects")),
-                format!("--socket={}", at("weir.sock")),
-                format!("--state={}", at("state")),
-                "--map-sizes=flows=4096,ipcache=1024,endpoints=64".to_owned(),
-                "--metrics-address=none".to_owned(),
-            ];
-            if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
-                words.push(format!("--bpf-object={}", object.display()));
-            }
-            words.extend(flags.iter().map(|flag| (*flag).to_owned()));
-            let args = Program::parse_from(words).args;
-            // Threads take the namespaces of the thread that starts them.
-            thread::spawn(move || weir_agent::run(args));
-            wait("the agent", || {
-                node.client
-                    .get::<Status>(path::STATUS)
-                    .is_ok_and(|status| status.revision == 1)
-            });
-            test(&node);
-        });
-        if let Err(panic) = done.join() {
-            std::panic::resume_unwind(panic);
-        }
-    }
+    use super::node::{OBJECTS, pinned_maps, pod, wait, with_agent, with_agent_and};
 
     #[test]
     fn an_endpoint_comes_is_repaired_and_goes() {

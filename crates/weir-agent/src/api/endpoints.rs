@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Endpoints: listed from the snapshot, changed by the loop.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
 use weir_api::endpoint::{Endpoint, EndpointCreated, EndpointRequest};
 
-use super::{Answer, Api, Refusal, ok};
+use super::{Answer, Api, Refusal, ok, policy};
 use crate::core::{Input, Reply};
 use crate::error::EndpointError;
 
@@ -37,7 +39,7 @@ fn split(rest: &str) -> (&str, Part) {
 }
 
 /// Finds an endpoint by any of the ways to name one.
-fn find<'a>(endpoints: &'a [Endpoint], reference: &str) -> Option<&'a Endpoint> {
+pub(super) fn find<'a>(endpoints: &'a [Endpoint], reference: &str) -> Option<&'a Endpoint> {
     let by = |matches: &dyn Fn(&Endpoint) -> bool| endpoints.iter().find(|one| matches(one));
     if let Ok(id) = reference.parse::<u16>() {
         return by(&|one| one.id == id);
@@ -59,7 +61,7 @@ fn find<'a>(endpoints: &'a [Endpoint], reference: &str) -> Option<&'a Endpoint> 
     }
 }
 
-fn unknown(reference: &str) -> Refusal {
+pub(super) fn unknown(reference: &str) -> Refusal {
     let reference: String = reference.chars().take(128).collect();
     Refusal::new(
         StatusCode::NOT_FOUND,
@@ -82,7 +84,7 @@ pub(super) async fn read(
     let snapshot = api.snapshot();
     let endpoint = find(&snapshot.endpoints, reference).ok_or_else(|| unknown(reference))?;
     match part {
-        Part::All => Ok(axum::Json(endpoint).into_response()),
+        Part::All => Ok(axum::Json(whole(&api, endpoint).await).into_response()),
         Part::Log => Ok(axum::Json(&endpoint.status.log).into_response()),
         Part::Health => Ok(axum::Json(&endpoint.status.health).into_response()),
         Part::Regenerate => Err(Refusal::new(
@@ -91,6 +93,19 @@ pub(super) async fn read(
             None,
         )),
     }
+}
+
+/// With its policy rows and their counters, as far as they can be read.
+async fn whole(api: &Api, endpoint: &Endpoint) -> Endpoint {
+    let mut endpoint = endpoint.clone();
+    let directory = Arc::clone(&api.shared.directory);
+    let one = vec![endpoint.clone()];
+    let rows = api
+        .with_maps(move |maps, snapshot| policy::read(&one, maps, snapshot, &directory))
+        .await;
+    let rows = rows.ok().and_then(|mut all| all.pop());
+    endpoint.status.policy.realized = rows.map(|one| one.rows).unwrap_or_default();
+    endpoint
 }
 
 pub(super) async fn act(
