@@ -69,7 +69,10 @@ fn main() {
         compiler.executed();
     }
     times.sort_unstable();
-    println!("one endpoint: median {:?}, worst {:?}", times[500], times[999]);
+    println!(
+        "one endpoint: median {:?}, worst {:?}",
+        times[500], times[999]
+    );
 
     let begin = Instant::now();
     let mut check = compiler.rows().check();
@@ -93,12 +96,19 @@ fn main() {
     println!("check: {:?}, clean: {}", begin.elapsed(), check.is_clean());
     let begin = Instant::now();
     let repairs = plan(&kernel, compiler.rows()).len();
-    println!("full comparison: {:?}, {repairs} operations", begin.elapsed());
+    println!(
+        "full comparison: {:?}, {repairs} operations",
+        begin.elapsed()
+    );
 
     let begin = Instant::now();
     let mut restored = ServiceCompiler::restore(kernel);
     let delta = restored.update(&world, &Touched::everything(), &settings);
-    println!("restart: {:?}, {} operations", begin.elapsed(), delta.operations.len());
+    println!(
+        "restart: {:?}, {} operations",
+        begin.elapsed(),
+        delta.operations.len()
+    );
     drop(compiler);
     drop(delta);
     println!("all: {} KiB of {} KiB", memory() - start, memory());

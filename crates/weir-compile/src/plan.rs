@@ -146,7 +146,9 @@ impl fmt::Display for Operation {
             Self::DeleteIpcache(key) | Self::DeleteMasqueradeExempt(key) => {
                 write!(f, "delete {map} {}", display_prefix(key))
             }
-            Self::DeleteEndpoint(address) => write!(f, "delete {map} {address}"),
+            Self::DeleteEndpoint(address) | Self::DeleteServiceAddress(address) => {
+                write!(f, "delete {map} {address}")
+            }
             Self::DeleteNode(index) => write!(f, "delete {map} {index}"),
             Self::UpsertPolicy(key, row) => {
                 write!(f, "set {map} {}: {} rules", peer(key), row.count)
@@ -189,7 +191,6 @@ impl fmt::Display for Operation {
                 let socket = socket(key.address, key.port);
                 write!(f, "delete {map} {socket}/{}", key.protocol)
             }
-            Self::DeleteServiceAddress(address) => write!(f, "delete {map} {address}"),
             Self::DeleteSourceRange(key) => write!(f, "delete {map} {}", range(key)),
             Self::DeleteMaglev(table) => write!(f, "delete {map} {table}"),
             Self::DeleteServiceBackends(service, some) => {

@@ -184,6 +184,3 @@ impl Narrowing {
         matches!(self, Self::None) || one.hints.is_some_and(named)
     }
 }
-
-#[cfg(test)]
-mod tests;

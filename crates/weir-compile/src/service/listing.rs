@@ -108,10 +108,12 @@ impl ServiceCompiler {
         let reasons = Reasons::new(world);
         let held = self.owners.get(owner);
         let groups = held.into_iter().flat_map(|held| held.groups.iter());
-        groups.flat_map(|group| group.frontends.iter()).filter_map(move |key| {
-            let row = self.ledger.rows.frontends.get(key)?;
-            Some(self.frontend(key, row, world, &reasons))
-        })
+        groups
+            .flat_map(|group| group.frontends.iter())
+            .filter_map(move |key| {
+                let row = self.ledger.rows.frontends.get(key)?;
+                Some(self.frontend(key, row, world, &reasons))
+            })
     }
 
     /// One frontend, if there is one.

@@ -18,8 +18,9 @@ impl TableSize {
 
     /// Proves a size: a prime from 3 to [`Self::LARGEST`].
     pub fn new(size: u32) -> Option<Self> {
-        let prime = (2..).take_while(|n| n * n <= size).all(|n| size % n != 0);
-        ((3..=Self::LARGEST).contains(&size) && prime).then_some(Self(size))
+        let in_range = (3..=Self::LARGEST).contains(&size);
+        let prime = || !(2..=size.isqrt()).any(|n| size.is_multiple_of(n));
+        (in_range && prime()).then_some(Self(size))
     }
 
     /// The number of entries.

@@ -137,7 +137,10 @@ impl<'a> Reasons<'a> {
         let count = |wanted| found.iter().filter(|one| one.state == wanted).count();
         let usable = count(BackendState::Active) + count(BackendState::Terminating);
         let (not_ready, ending) = (count(BackendState::NotReady), count(BackendState::Ending));
-        if found.iter().any(|one| if keeps_local { one.near } else { one.cluster }) {
+        if found
+            .iter()
+            .any(|one| if keeps_local { one.near } else { one.cluster })
+        {
             NoBackend::NoRoom
         } else if usable > 0 {
             NoBackend::NotHere { elsewhere: usable }

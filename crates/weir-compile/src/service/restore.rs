@@ -36,7 +36,7 @@ impl ServiceCompiler {
             compiler.service_ids.reserve(id.0);
         }
         compiler.restored = !rows.is_empty();
-        compiler.addresses = rows.addresses.clone();
+        compiler.addresses.clone_from(&rows.addresses);
         compiler.ledger = Ledger::restore(rows);
         compiler
     }

@@ -98,7 +98,7 @@ impl ServiceCompiler {
             }
             let place = old_groups.iter().position(|group| group.key == want.key);
             let had = place.map(|place| old_groups.swap_remove(place));
-            groups.push(self.settle_group(want, had, &mut settling));
+            groups.push(self.settle_group(want, had.as_ref(), &mut settling));
         }
         for group in old_groups {
             self.remove_group(&group);
@@ -119,8 +119,9 @@ impl ServiceCompiler {
         if age > old.age {
             // Made anew under the same name: others may be older now.
             for key in &now {
-                let others = self.contested.get(key).into_iter().flatten();
-                self.ask(others.filter(|other| *other != owner), &mut settling);
+                let mut others = self.contested.get(key).cloned().unwrap_or_default();
+                others.remove(owner);
+                self.ask(others, &mut settling);
             }
         }
         let Settling {
@@ -185,29 +186,28 @@ impl ServiceCompiler {
         if claimants.len() < 2 {
             self.contested.remove(key);
         }
-        self.ask(others.iter(), settling);
+        self.ask(others, settling);
     }
 
     /// Has other owners settled again.
-    fn ask<'a>(
-        &self,
-        others: impl Iterator<Item = &'a FrontendOwner>,
-        settling: &mut Settling<'_>,
-    ) {
-        let age = |owner| self.owners.get(owner).map_or(settling.age, |held| held.age);
-        let aged = others.map(|owner| (age(owner), owner.clone()));
+    fn ask(&self, others: BTreeSet<FrontendOwner>, settling: &mut Settling<'_>) {
+        let age = |owner: &FrontendOwner| {
+            let held = self.owners.get(owner);
+            held.map_or(settling.age, |held| held.age)
+        };
+        let aged = others.into_iter().map(|owner| (age(&owner), owner));
         settling.queue.extend(aged);
     }
 
     fn settle_group(
         &mut self,
         mut want: Wanted,
-        had: Option<Group>,
+        had: Option<&Group>,
         settling: &mut Settling<'_>,
     ) -> Group {
         let size = settling.settings.service_backends_size;
         let what = || format!("port {}/{}", want.key.number, want.key.protocol);
-        let (id, mut runs) = match &had {
+        let (id, mut runs) = match had {
             Some(group) => (group.id, old_runs([group.internal, group.external], false)),
             None => self.number_of(&want),
         };
@@ -237,7 +237,7 @@ impl ServiceCompiler {
         for old in runs.iter().filter(|old| !old.kept && !old.restored) {
             self.ledger.retire(&old.run);
         }
-        let had_ranges = had.as_ref().map_or(&[][..], |group| &group.ranges);
+        let had_ranges = had.map_or(&[][..], |group| &group.ranges);
         let ranges = self.set_ranges(id, had_ranges, &want, settling);
         let mut group = Group {
             key: want.key,

@@ -6,7 +6,7 @@ mod evaluate;
 mod limits;
 mod restart;
 mod steps;
-mod worlds;
+pub(super) mod worlds;
 
 use proptest::prelude::ProptestConfig;
 

@@ -224,7 +224,7 @@ fn of_pod(pod: &Pod, settings: &ServiceSettings) -> View {
             addresses.retain(|ip| !ip.to_string().starts_with("fe80"));
             match host.address {
                 Some(ip) if ip.is_unspecified() => {
-                    addresses.retain(|own| own.is_ipv4() == ip.is_ipv4())
+                    addresses.retain(|own| own.is_ipv4() == ip.is_ipv4());
                 }
                 Some(ip) => addresses = vec![ip],
                 None => {}

@@ -86,19 +86,24 @@ fn check_order(operations: &[Operation]) {
         found.unwrap_or(operations.len())
     };
     let frontends = first(|one| matches!(one, Operation::UpsertFrontend(..)));
-    let deletes = first(|one| matches!(one, Operation::DeleteFrontend(_)) || one.waits());
+    let deletes = first(|one| {
+        matches!(one, Operation::DeleteFrontend(_) | Operation::Bump(_)) || one.waits()
+    });
     let bumps = first(|one| matches!(one, Operation::Bump(_)));
     for (place, operation) in operations.iter().enumerate() {
-        match operation {
+        let early = matches!(
+            operation,
             Operation::UpsertBackends(..)
-            | Operation::UpsertServiceBackends(..)
-            | Operation::UpsertMaglev(..)
-            | Operation::UpsertSourceRange(_)
-            | Operation::UpsertServiceAddress(_) => assert!(place < frontends && place < deletes),
-            Operation::UpsertFrontend(..) => assert!(place < deletes),
-            Operation::Bump(_) => assert!(place >= bumps),
-            _ => assert!(place < bumps),
-        }
+                | Operation::UpsertServiceBackends(..)
+                | Operation::UpsertMaglev(..)
+                | Operation::UpsertSourceRange(_)
+                | Operation::UpsertServiceAddress(_)
+        );
+        let frontend = matches!(operation, Operation::UpsertFrontend(..));
+        let bump = matches!(operation, Operation::Bump(_));
+        assert!(!early || place < frontends, "{operation}");
+        assert_eq!(place < deletes, early || frontend, "{operation}");
+        assert_eq!(place >= bumps, bump, "{operation}");
         if let Operation::UpsertFrontend(key, _) | Operation::DeleteFrontend(key) = operation {
             let slot = Slot::of_address(&key.address);
             assert!(

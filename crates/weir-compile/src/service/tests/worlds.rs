@@ -11,29 +11,29 @@ use proptest::prelude::*;
 use weir_abi::Protocol;
 use weir_model::{
     Change, ContainerPort, Endpoint, EndpointSlice, Family, Hints, HostPort, Ingress, IngressMode,
-    Labels, Node, NodeName, Pod, PodName, PodRef, Service, ServiceName, ServicePort, ServiceRef,
-    ServiceSelector, ServiceType, SlicePort, SliceRef, TargetPort, TrafficPolicy, World, Zone,
+    Labels, Node, NodeName, Pod, PodRef, Service, ServiceName, ServicePort, ServiceRef,
+    ServiceSelector, ServiceType, SlicePort, SliceRef, TargetPort, TrafficPolicy, Zone,
 };
 
 use crate::service::{ServiceSettings, TableSize};
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(in crate::service) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn node(number: u8) -> NodeName {
+pub(in crate::service) fn node(number: u8) -> NodeName {
     NodeName::new(&format!("n{number}")).unwrap()
 }
 
-pub(super) fn zone(number: u8) -> Zone {
+pub(in crate::service) fn zone(number: u8) -> Zone {
     Zone::new(&format!("z{number}")).unwrap()
 }
 
-pub(super) fn service_ref(name: &str) -> ServiceRef {
+pub(in crate::service) fn service_ref(name: &str) -> ServiceRef {
     ServiceRef::new("shop", name).unwrap()
 }
 
-pub(super) fn settings() -> ServiceSettings {
+pub(in crate::service) fn settings() -> ServiceSettings {
     ServiceSettings {
         node: node(1),
         zone: Some(zone(1)),
@@ -48,7 +48,7 @@ pub(super) fn settings() -> ServiceSettings {
     }
 }
 
-pub(super) fn with_maglev() -> ServiceSettings {
+pub(in crate::service) fn with_maglev() -> ServiceSettings {
     ServiceSettings {
         maglev: TableSize::new(13),
         ..settings()
@@ -56,7 +56,7 @@ pub(super) fn with_maglev() -> ServiceSettings {
 }
 
 /// A service with one port and one address.
-pub(super) fn service(name: &str, address: &str) -> Service {
+pub(in crate::service) fn service(name: &str, address: &str) -> Service {
     Service {
         reference: service_ref(name),
         created: 100,
@@ -80,7 +80,7 @@ pub(super) fn service(name: &str, address: &str) -> Service {
     }
 }
 
-pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> ServicePort {
+pub(in crate::service) fn port(name: &str, port: u16, protocol: Protocol) -> ServicePort {
     ServicePort {
         name: name.into(),
         port,
@@ -90,7 +90,7 @@ pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> ServicePort {
     }
 }
 
-pub(super) fn endpoint(address: &str, on: u8) -> Endpoint {
+pub(in crate::service) fn endpoint(address: &str, on: u8) -> Endpoint {
     Endpoint {
         address: ip(address),
         ready: true,
@@ -103,7 +103,7 @@ pub(super) fn endpoint(address: &str, on: u8) -> Endpoint {
     }
 }
 
-pub(super) fn slice(
+pub(in crate::service) fn slice(
     service: &str,
     name: &str,
     ports: &[(&str, u16)],
@@ -130,14 +130,6 @@ pub(super) fn slice(
             .collect(),
         endpoints: endpoints.into(),
     }
-}
-
-pub(super) fn world(changes: impl IntoIterator<Item = Change>) -> World {
-    let mut world = World::default();
-    for change in changes {
-        world.apply(change);
-    }
-    world
 }
 
 fn family() -> impl Strategy<Value = Family> {
@@ -276,7 +268,7 @@ fn any_service() -> impl Strategy<Value = Service> {
     )
 }
 
-pub(super) fn pod(name: &str, on: u8, address: &str, host: HostPort) -> Pod {
+pub(in crate::service) fn pod(name: &str, on: u8, address: &str, host: HostPort) -> Pod {
     Pod {
         reference: PodRef::new("shop", name).unwrap(),
         labels: Labels::default(),
@@ -325,7 +317,7 @@ fn any_node() -> impl Strategy<Value = Node> {
     })
 }
 
-pub(super) fn any_change() -> impl Strategy<Value = Change> {
+pub(in crate::service) fn any_change() -> impl Strategy<Value = Change> {
     let slice_name =
         |service: u8, name: u8| SliceRef::new("shop", &format!("s{service}-{name}")).unwrap();
     prop_oneof![
@@ -340,11 +332,6 @@ pub(super) fn any_change() -> impl Strategy<Value = Change> {
 }
 
 /// Batches of changes, each told at once.
-pub(super) fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
+pub(in crate::service) fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
     vec(vec(any_change(), 1..6), 1..12)
-}
-
-/// So that tests of pods' names need no other import.
-pub(super) fn pod_name(name: &str) -> PodName {
-    PodName::new(name).unwrap()
 }
