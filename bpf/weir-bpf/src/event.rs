@@ -10,8 +10,8 @@ use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags};
 use weir_abi::observation::Hook;
 use weir_abi::{Address, IfIndex, Port};
+use weir_packet::hash::hash_of;
 use weir_packet::{PacketRead, Summary};
-use weir_verdict::hash::hash_of;
 use weir_verdict::{Tables, Workspace};
 
 /// Sends a record about a packet (a dry run only fills it in); `subtype` is a drop reason or an observation point.

@@ -225,8 +225,8 @@ pub struct FlowEntry {
     pub source_mac: MacAddress,
     /// The tunnel's far end, for [`Action::ToTunnel`].
     pub node: NodeIndex,
-    /// UDP source port of the outer header (RFC 7348, section 5: a hash of the inner flow).
-    pub tunnel_source_port: Port,
+    /// The node that the tunnel must come from, with [`Kind::FROM_TUNNEL`].
+    pub sender: NodeIndex,
 
     /// Packets of this direction. Changes with traffic.
     pub packets: u64,

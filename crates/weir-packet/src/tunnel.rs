@@ -2,6 +2,7 @@
 //! The overlay: VXLAN (RFC 7348) over UDP over IPv4 or IPv6.
 
 use crate::checksum::Sum;
+use crate::hash::hash_of;
 use crate::packet::{PacketRead, PacketWrite, Room, WriteError, low_half};
 use crate::summary::Summary;
 use crate::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -68,7 +69,7 @@ pub fn parse<P: PacketRead>(packet: &P, summary: &Summary) -> TunnelHeader {
 }
 
 /// Puts the outer headers in front of the packet that `summary` describes: from and to the tunnel
-/// ends of `node`, with MAC addresses and source port of `entry`.
+/// ends of `node`, with the MAC addresses of `entry`.
 #[inline(never)]
 pub fn encapsulate<P: PacketWrite>(
     packet: &mut P,
@@ -150,7 +151,9 @@ fn add_headers<P: PacketWrite>(
         packet.store(ETHERNET_LENGTH.wrapping_add(24), &node.remote.0)?;
         ETHERNET_LENGTH.wrapping_add(40)
     };
-    let [p0, p1] = entry.tunnel_source_port.0;
+    // Section 5: from the dynamic range, by a hash of the inner flow.
+    let [low, high, _, _] = hash_of(&summary.key).to_le_bytes();
+    let (p0, p1) = (high | 0xc0, low);
     let [q0, q1] = port.0;
     let [l0, l1] = udp_length;
     let [v0, v1, v2] = DatapathConfig::VNI;

@@ -137,6 +137,7 @@ fn same_way(old: &FlowEntry, new: &FlowEntry) -> bool {
         && old.egress == new.egress
         && old.mtu == new.mtu
         && old.node == new.node
+        && old.sender == new.sender
         && old.destination_mac.0 == new.destination_mac.0
         && old.source_mac.0 == new.source_mac.0
         && old.dependencies.slots == new.dependencies.slots

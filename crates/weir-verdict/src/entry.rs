@@ -3,7 +3,6 @@
 
 use crate::decision::{Decision, Outcome};
 use crate::flow;
-use crate::hash::hash_of;
 use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
 use weir_abi::flow::{Dependencies, Kind};
@@ -55,19 +54,17 @@ pub fn write_entry<T: Tables>(
     entry.mtu = way.mtu;
     entry.destination_mac = way.destination_mac;
     entry.source_mac = way.source_mac;
+    entry.node = way.node;
     if arrival.tunnel_source.is_some() {
         entry.kind = kind.with(Kind::FROM_TUNNEL);
-        // The node that the tunnel must come from; `source::check` found it by the same row.
-        entry.node = tables
+        // `source::check` found it by the same row.
+        entry.sender = tables
             .ipcache(&key.source)
             .map_or(NodeIndex::NONE, |row| row.node);
     } else {
         entry.kind = kind;
-        entry.node = way.node;
+        entry.sender = NodeIndex::NONE;
     }
-    // RFC 7348, section 5: from the dynamic range, by a hash of the inner flow.
-    let [low, high, _, _] = hash_of(key).to_le_bytes();
-    entry.tunnel_source_port = Port([high | 0xc0, low]);
     entry.translated_source = Address::UNSPECIFIED;
     entry.translated_destination = Address::UNSPECIFIED;
     entry.translated_source_port = Port::NONE;

@@ -40,7 +40,7 @@ pub fn usable<T: Tables>(
         None => {}
         Some(outer) => {
             let expected = tables
-                .node(entry.node)
+                .node(entry.sender)
                 .is_some_and(|node| node.remote.0 == outer.0);
             if !from_tunnel || !expected {
                 return false;

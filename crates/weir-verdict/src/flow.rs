@@ -5,7 +5,7 @@ use crate::live::LiveFlow;
 use crate::tables::Tables;
 use weir_abi::flow::{Dependencies, Kind, state};
 use weir_abi::{
-    FlowEntry, FlowKey, Generation, IfIndex, MacAddress, NodeIndex, PolicyCookie, Port, Protocol,
+    FlowEntry, FlowKey, Generation, IfIndex, MacAddress, NodeIndex, PolicyCookie, Protocol,
     Seconds, Slot,
 };
 use weir_packet::checksum::{address_delta, port_delta};
@@ -230,7 +230,7 @@ pub fn write_pair(pair: &mut FlowEntry, key: &FlowKey, entry: &FlowEntry) {
     pair.destination_mac = MacAddress([0; 6]);
     pair.source_mac = MacAddress([0; 6]);
     pair.node = NodeIndex::NONE;
-    pair.tunnel_source_port = Port::NONE;
+    pair.sender = NodeIndex::NONE;
     pair.packets = 0;
     pair.bytes = 0;
     pair.translated_source = key.destination;

@@ -35,7 +35,6 @@ pub mod entry;
 pub mod established;
 pub mod fate;
 pub mod flow;
-pub mod hash;
 pub mod live;
 pub mod mapping;
 pub mod open;

@@ -9,11 +9,11 @@
 
 use crate::decision::{Decision, Outcome, Workspace};
 use crate::flow::{write_deltas, write_pair};
-use crate::hash::hash_of;
 use crate::tables::{EXISTS, Insert, Repeat, Tables};
 use weir_abi::counter::Counter;
 use weir_abi::flow::Kind;
 use weir_abi::{DropReason, FlowKey, Port, Protocol};
+use weir_packet::hash::hash_of;
 
 /// Ports that are tried for a connection, at most.
 pub const ATTEMPTS: u32 = 128;

@@ -66,7 +66,6 @@ fn relate<P: PacketRead, T: Tables>(
     // The error itself comes from wherever on the way; the route back is looked up for its sender.
     let Kind(bits) = fixed.kind;
     decision.entry.kind = Kind(bits & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0));
-    decision.entry.tunnel_source_port = fixed.tunnel_source_port;
     decision.related = true;
     decision.translated = fixed.kind.translates();
     decision.reply = fixed.kind.contains(Kind::REPLY);

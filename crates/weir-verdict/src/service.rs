@@ -5,7 +5,6 @@
 //! first, then Maglev's table or a hash.
 
 use crate::decision::{Decision, Outcome, Workspace};
-use crate::hash::{hash_of, hash_of_address};
 use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::observation::Hook;
@@ -15,6 +14,7 @@ use weir_abi::service::{
 };
 use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds, Slot};
 use weir_packet::Summary;
+use weir_packet::hash::{hash_of, hash_of_address};
 
 /// Step of the slow path for a new connection: where the packet was sent to a service,
 /// [`Decision::after`] gets the address of a backend.

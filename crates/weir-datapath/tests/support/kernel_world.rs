@@ -94,7 +94,11 @@ pub(crate) fn fill(maps: &Maps, tables: &MemoryTables) {
             .iter()
             .map(|(index, row)| (NodeIndex(*index), *row))
             .collect(),
-        policy: tables.policy.iter().map(|(key, row)| (*key, *row)).collect(),
+        policy: tables
+            .policy
+            .iter()
+            .map(|(key, row)| (*key, *row))
+            .collect(),
     };
     for (key, row) in &tables.ipcache {
         if row.flags & flags::SERVICE != 0 {

@@ -120,6 +120,8 @@ pub(crate) fn add_services(tables: &mut MemoryTables, family: usize) {
         flags::SOURCE_RANGES,
         &[(balancer, 80, LoadBalancer)],
     );
+    let far = super::world::FAR[family];
+    add(11, &[(far, 8080)], 0, &[(node, 30085, NodePort)]);
     let sctp = Service {
         id: base + 9,
         protocol: Protocol::SCTP,

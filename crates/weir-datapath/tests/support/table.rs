@@ -19,7 +19,7 @@ use weir_verdict::{Redirect, Verdict};
 
 use super::judge::faults;
 use super::raw::{Ip, UDP, ethernet, udp, vxlan};
-use super::tuple::innermost;
+use super::tuple::{innermost, tuple};
 use super::world::{Links, NEIGHBOUR, NODE, OTHER_NODE, ip, pod_mac};
 
 const FIN: u8 = 1;
@@ -55,6 +55,8 @@ pub(crate) struct Row {
     pub(crate) expected: Expected,
     /// Source and destination of the packet that is sent on, where the row says.
     pub(crate) sent: Option<[(&'static str, u16); 2]>,
+    /// The far end of the tunnel that it is sent by.
+    pub(crate) through: Option<&'static str>,
 }
 
 impl Row {
@@ -77,6 +79,12 @@ impl Row {
             if found != ends.map(|(address, port)| (ip(address), port)) {
                 faults.push(format!("sent {found:?} instead of {ends:?}"));
             }
+        }
+        if self
+            .through
+            .is_some_and(|node| tuple(sent).destination != ip(node))
+        {
+            faults.push(format!("sent to {}", tuple(sent).destination));
         }
         if faults.is_empty() {
             Ok(())
@@ -159,12 +167,18 @@ impl Table {
             frame,
             expected,
             sent: None,
+            through: None,
         });
     }
 
     /// What the packet of the last row looks like when it is sent on.
     fn sent(&mut self, from: (&'static str, u16), to: (&'static str, u16)) {
         self.rows.last_mut().unwrap().sent = Some([from, to]);
+    }
+
+    /// Which node the packet of the last row is sent to, in tunnel mode.
+    fn through(&mut self, node: &'static str) {
+        self.rows.last_mut().unwrap().through = (!self.native).then_some(node);
     }
 
     /// What pod A sends.
@@ -184,6 +198,7 @@ impl Table {
             frame,
             expected,
             sent: None,
+            through: None,
         });
     }
 

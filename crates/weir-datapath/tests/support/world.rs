@@ -30,6 +30,10 @@ pub(crate) const POD_B: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 pub(crate) const NOT_READY: [&str; 2] = ["10.244.1.12", "fd00:244:1::12"];
 pub(crate) const GONE: [&str; 2] = ["10.244.1.99", "fd00:244:1::99"];
 pub(crate) const REMOTE: [&str; 2] = ["10.244.2.5", "fd00:244:2::5"];
+/// A pod of a third node.
+pub(crate) const FAR: [&str; 2] = ["10.244.3.5", "fd00:244:3::5"];
+pub(crate) const FAR_NODE: &str = "172.18.0.4";
+pub(crate) const FAR_INDEX: NodeIndex = NodeIndex(4);
 pub(crate) const NODE: [&str; 2] = ["172.18.0.2", "fd00:18::2"];
 pub(crate) const OTHER_NODE: [&str; 2] = ["172.18.0.3", "fd00:18::3"];
 pub(crate) const WORLD: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
@@ -102,6 +106,10 @@ impl Links {
                 remote: ip(OTHER_NODE[0]),
             };
             tables.nodes.insert(REMOTE_NODE.get(), row);
+            let remote = ip(FAR_NODE);
+            tables
+                .nodes
+                .insert(FAR_INDEX.get(), NodeRow { remote, ..row });
         }
         tables
     }
@@ -138,6 +146,7 @@ impl Links {
         };
         let none = NodeIndex::NONE;
         let remote = if native { none } else { REMOTE_NODE };
+        let far = if native { none } else { FAR_INDEX };
         let lost = if native { none } else { NodeIndex(9) };
         let range = |text: &str| prefix_key(text.parse().unwrap());
         let host = |names: [&str; 2]| PrefixKey::host(ip(names[family]));
@@ -155,6 +164,7 @@ impl Links {
                 known(Identity::UNKNOWN, lost, flags::POD_RANGE),
             ),
             (host(REMOTE), known(Identity(300), remote, 0)),
+            (host(FAR), known(Identity(301), far, 0)),
             (host(NODE), known(Identity::HOST, none, 0)),
             (host(OTHER_NODE), known(Identity::REMOTE_NODE, remote, 0)),
         ]);

@@ -6,7 +6,7 @@ use weir_abi::service::{LOOPBACK_V4, LOOPBACK_V6};
 
 use super::super::raw::{Ip, SCTP, TCP, UDP, icmp, icmp_of, sctp, tcp, udp};
 use super::super::services::{BALANCER, CLUSTER};
-use super::super::world::{NODE, POD_A, POD_B, REMOTE, WORLD};
+use super::super::world::{FAR, FAR_NODE, NODE, POD_A, POD_B, REMOTE, WORLD};
 use super::{ACK, Expected, SYN, Table};
 
 /// An end of a connection.
@@ -146,6 +146,14 @@ impl Table {
             Expected::ToNetwork,
         );
         self.sent((node, 50_000), (remote, 8080));
+        let far = self.to(FAR);
+        let name = "node port, client and backend on other nodes";
+        for flags in [SYN, ACK, ACK] {
+            let packet = segment((remote, 57_000), (node, 30085), flags);
+            self.remote(name, &packet, Expected::ToNetwork);
+            self.sent((node, 57_000), (far, 8080));
+            self.through(FAR_NODE);
+        }
         self.network(
             "node port without a backend",
             &segment(client, (node, 30082), SYN),
