@@ -13,6 +13,10 @@ mod raw;
 #[cfg(test)]
 #[path = "support/services.rs"]
 mod services;
+#[cfg(test)]
+#[path = "packets/services.rs"]
+mod shared_backends;
+#[cfg(test)]
 #[path = "support/table.rs"]
 mod table;
 #[cfg(test)]

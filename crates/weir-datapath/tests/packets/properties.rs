@@ -67,7 +67,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(tables: &MemoryTables, hook: Hook, link: IfIndex, frame: &[u8]) -> (Verdict, Vec<u8>) {
+pub(crate) fn run(
+    tables: &MemoryTables,
+    hook: Hook,
+    link: IfIndex,
+    frame: &[u8],
+) -> (Verdict, Vec<u8>) {
     let mut packet = MemoryPacket::new(frame.to_vec());
     let verdict = weir_verdict::run(&mut packet, tables, hook, link, &mut Workspace::default());
     (verdict, packet.bytes().to_vec())

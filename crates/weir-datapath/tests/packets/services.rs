@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What holds for all connections through services, in whatever order their packets come: a backend sees no two of
+//! them with one tuple, and answers come back from the address that was asked.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use weir_abi::{IfIndex, MacAddress, Slot};
+use weir_datapath::Hook;
+use weir_verdict::memory::MemoryTables;
+use weir_verdict::{Redirect, Verdict};
+
+use super::LINKS;
+use super::judge::faults;
+use super::properties::run;
+use super::raw::{Ip, TCP, UDP, ethernet, tcp, udp};
+use super::services::{CLUSTER, CLUSTER_TWIN};
+use super::tuple::{Tuple, tuple};
+use super::world::{NEIGHBOUR, NODE, POD_A, POD_B, WORLD, ip, pod_mac};
+
+const SYN: u8 = 2;
+
+/// Who asks whom: every way leads to port 8080 of the second pod.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Connection {
+    client: usize,
+    way: usize,
+    protocol: usize,
+    port: u16,
+}
+
+impl Connection {
+    /// Clients of this node and outside of it.
+    fn client(&self, family: usize) -> (&'static str, Hook, IfIndex, MacAddress) {
+        match self.client {
+            0 => (
+                POD_A[family],
+                Hook::FromContainer,
+                LINKS.pod_a,
+                pod_mac(0x0a),
+            ),
+            1 => (
+                POD_B[family],
+                Hook::FromContainer,
+                LINKS.pod_b,
+                pod_mac(0x0b),
+            ),
+            _ => (WORLD[family], Hook::FromNetdev, LINKS.underlay, NEIGHBOUR),
+        }
+    }
+
+    /// Cluster IPs are for the cluster alone.
+    fn asked(&self, family: usize) -> (&'static str, u16) {
+        let ways = [
+            (NODE[family], 30080),
+            (POD_B[family], 8080),
+            (CLUSTER[family], 80),
+            (CLUSTER_TWIN[family], 80),
+        ];
+        ways[if self.client == 2 {
+            self.way % 2
+        } else {
+            self.way
+        }]
+    }
+
+    fn frame(&self, from: (&str, u16), to: (&str, u16), source: MacAddress, flags: u8) -> Vec<u8> {
+        let ports = [from.1, to.1];
+        let packet = if self.protocol == 0 {
+            Ip::new(from.0, to.0, TCP).packet(&tcp(from.0, to.0, ports, flags, b"data"))
+        } else {
+            Ip::new(from.0, to.0, UDP).packet(&udp(from.0, to.0, ports, b"data"))
+        };
+        ethernet(source, MacAddress::GATEWAY, &packet)
+    }
+}
+
+/// One exchange; answers the tuple that the backend saw.
+fn talk(
+    tables: &MemoryTables,
+    family: usize,
+    connection: Connection,
+) -> Result<Tuple, TestCaseError> {
+    let (client, hook, link, mac) = connection.client(family);
+    let asked = connection.asked(family);
+    let question = connection.frame((client, connection.port), asked, mac, SYN);
+    let (verdict, sent) = run(tables, hook, link, &question);
+    prop_assert_eq!(verdict, Verdict::Redirect(Redirect::Peer(LINKS.pod_b)));
+    prop_assert_eq!(faults(&sent), Vec::<String>::new());
+    let seen = tuple(&sent);
+    let backend = POD_B[family];
+    prop_assert_eq!(
+        (seen.destination, seen.destination_port),
+        (ip(backend), 8080)
+    );
+    if connection.client != 1 {
+        prop_assert_eq!(seen.source, ip(client), "the client's address is preserved");
+    }
+
+    let source = seen.source.to_string();
+    let to = (source.as_str(), seen.source_port);
+    let answer = connection.frame((backend, 8080), to, pod_mac(0x0b), SYN | 16);
+    let (verdict, got) = run(tables, Hook::FromContainer, LINKS.pod_b, &answer);
+    let arrives = match verdict {
+        Verdict::Redirect(Redirect::Peer(to)) => to == link && connection.client != 2,
+        Verdict::Redirect(Redirect::Egress(to) | Redirect::Neighbour(to)) => {
+            to == LINKS.underlay && connection.client == 2
+        }
+        Verdict::Redirect(_) | Verdict::Pass | Verdict::Drop(_) | Verdict::Answer(..) => false,
+    };
+    prop_assert!(arrives, "{verdict:?}");
+    prop_assert_eq!(faults(&got), Vec::<String>::new());
+    let got = tuple(&got);
+    prop_assert_eq!((got.source, got.source_port), (ip(asked.0), asked.1));
+    prop_assert_eq!(
+        (got.destination, got.destination_port),
+        (ip(client), connection.port)
+    );
+    Ok(seen)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn services_with_one_backend_are_told_apart(
+        family in 0..2_usize,
+        steps in prop::collection::vec(
+            (0..3_usize, 0..4_usize, 0..2_usize, 1000..1003_u16, any::<prop::sample::Index>()),
+            1..80,
+        ),
+    ) {
+        let tables = LINKS.tables(false);
+        tables.now.set(1000);
+        let mut seen: BTreeMap<Tuple, Connection> = BTreeMap::new();
+        for (client, way, protocol, port, change) in steps {
+            // The pod talks to itself through services only.
+            let way = if client == 1 && way == 1 { 2 } else { way };
+            let connection = Connection { client, way, protocol, port };
+            let tuple = talk(&tables, family, connection)?;
+            let same = |other: &Connection| {
+                other.client == client
+                    && other.protocol == protocol
+                    && other.port == port
+                    && other.asked(family) == connection.asked(family)
+            };
+            if let Some(other) = seen.insert(tuple, connection) {
+                prop_assert!(same(&other), "{other:?} and {connection:?} share {tuple:?}");
+            }
+            match change.index(12) {
+                0 => tables.bump(Slot::ALL),
+                1 => tables.bump(Slot::of_address(&ip(POD_B[family]))),
+                _ => {}
+            }
+        }
+    }
+}
