@@ -164,6 +164,7 @@ pub(crate) fn router(api: Api) -> Router {
                 .delete(endpoints::delete),
         )
         .route(path::EVENTS, get(stream::events))
+        .route(path::SERVICES, get(services::list))
         .route(path::SERVICES_COMPARE, post(services::compare))
         .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))

@@ -219,7 +219,7 @@ impl Core {
         let count = changes.len();
         let mut touched = Touched::default();
         {
-            let mut world = self.shared.world_mut();
+            let mut world = self.shared.directory.world_mut();
             for change in changes {
                 world.apply_noting(change, &mut touched);
             }

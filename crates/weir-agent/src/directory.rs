@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is kept between changes, where everybody may look at it: the compiled services and policies.
+//! What is kept between changes, where everybody may look at it: the world, the compiled services and policies.
 //!
 //! It is not copied into snapshots, because ten thousand services would have to be copied for each that changes. The
 //! loop writes, everybody else reads for a moment.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,17 @@ use weir_abi::{Address, PolicyCookie, Port, Protocol, ServiceId};
 use weir_api::policy::PolicyRule;
 use weir_compile::policy::{Origin, Origins, PolicyCompiler};
 use weir_compile::service::{FrontendOwner, ServiceCompiler};
-use weir_model::PolicyRef;
+use weir_model::{PolicyRef, World};
 
 /// Numbers of services, and what is behind them.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
+    world: RwLock<World>,
     services: RwLock<ServiceCompiler>,
+    /// The kernel holds what the compiler of services desires.
+    pub(crate) services_in_kernel: AtomicBool,
+    /// Services that have ports without a usable backend.
+    pub(crate) without_backend: AtomicU64,
     policy: RwLock<PolicyCompiler>,
     /// What cookies stand for; one that means nothing any more is kept for events that are on their way.
     rules: RwLock<HashMap<PolicyCookie, Rules>>,
@@ -35,6 +41,16 @@ struct Rules {
 const MEMORY: Duration = Duration::from_mins(2);
 
 impl Directory {
+    /// The desired world. Hold it no longer than a look takes: changes wait for it.
+    pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, for the loop alone.
+    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// To look at.
     pub(crate) fn services(&self) -> RwLockReadGuard<'_, ServiceCompiler> {
         self.services.read().unwrap_or_else(PoisonError::into_inner)
@@ -94,15 +110,30 @@ impl Directory {
         all.get(&cookie).map(|rules| Arc::clone(&rules.rules))
     }
 
-    /// `shop/web`
+    /// `shop/web:http`; the number stands in the place of a name that there is not.
     pub(crate) fn service_name(&self, service: ServiceId) -> Option<Arc<str>> {
         if service == ServiceId::NONE {
             return None;
         }
+        let world = self.world();
         let services = self.services();
-        services
-            .owner_of(service)
-            .map(|owner| owner.to_string().into())
+        let owner = services.owner_of(service)?;
+        let port = services.port_of(service);
+        Some(named_port(owner, port, &world).into())
+    }
+
+    /// Why clients of this node find no backend; none where they do.
+    pub(crate) fn no_backend(&self, service: ServiceId) -> Option<String> {
+        let world = self.world();
+        let services = self.services();
+        let owner = services.owner_of(service)?;
+        let mut frontends = services
+            .listing_of(owner, &world)
+            .filter(|one| one.row.service == service);
+        frontends.find_map(|one| {
+            let why = one.internal_reason.or(one.external_reason)?;
+            Some(why.to_string())
+        })
     }
 
     /// `svc:shop/web` for an address that is a service's alone.
@@ -125,9 +156,34 @@ impl Directory {
         port: Port,
         protocol: Protocol,
     ) -> Option<String> {
-        let services = self.services();
-        let owner = services.frontend_at(address, port, protocol)?;
-        Some(owner.to_string())
+        let key = FrontendKey::new(address, port, protocol);
+        let service = self.services().rows().frontends.get(&key)?.service;
+        self.service_name(service).map(|name| name.to_string())
+    }
+}
+
+fn named_port(owner: &FrontendOwner, port: Option<(u16, Protocol)>, world: &World) -> String {
+    let Some((number, protocol)) = port else {
+        return owner.to_string();
+    };
+    let name = match owner {
+        FrontendOwner::Service(service) => {
+            let service = world.service(service);
+            let mut ports = service.iter().flat_map(|service| service.ports.iter());
+            let port = ports.find(|port| (port.port, port.protocol) == (number, protocol));
+            let name = port.map(|port| port.name.to_string());
+            name.filter(|name| !name.is_empty())
+                .or(Some(number.to_string()))
+        }
+        FrontendOwner::Pod(pod) => {
+            let pod = world.pod(pod);
+            let port = pod.and_then(|pod| pod.container_ports.get(usize::from(number)));
+            port.map(|port| port.port.to_string())
+        }
+    };
+    match name {
+        Some(name) => format!("{owner}:{name}"),
+        None => owner.to_string(),
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::sync::broadcast;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::{broadcast, watch};
 use weir_abi::counter::Counter;
 use weir_abi::event::kind;
 use weir_api::event::{AgentEvent, Event, LostEvent};
@@ -25,6 +26,8 @@ use crate::shared::Shared;
 
 /// Lines that wait for a slow listener; what is older is lost to it, and counted.
 const BACKLOG: usize = 4096;
+/// How long somebody waits for the ring to be emptied.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Records that are taken from the ring before anything else is looked at.
 const BURST: usize = 1024;
 
@@ -43,22 +46,38 @@ pub(crate) struct EventHub {
     lines: broadcast::Sender<Arc<Line>>,
     /// What happened lately.
     pub(crate) observed: Observed,
+    /// Has the ring emptied at once.
+    wake: EventFd,
+    /// Counts how often it was emptied.
+    emptied: watch::Sender<u64>,
     received: AtomicU64,
     lost: AtomicU64,
     dropped: AtomicU64,
 }
 
 impl EventHub {
-    pub(crate) fn new(node: String) -> Self {
+    pub(crate) fn new(node: String) -> nix::Result<Self> {
         let (lines, _) = broadcast::channel(BACKLOG);
-        Self {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self {
             node,
             lines,
             observed: Observed::default(),
+            wake: EventFd::from_value_and_flags(0, flags)?,
+            emptied: watch::Sender::new(0),
             received: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-        }
+        })
+    }
+
+    /// Returns when everything that has happened until now is remembered; without a reader, soon.
+    pub(crate) async fn catch_up(&self) {
+        let mut emptied = self.emptied.subscribe();
+        emptied.borrow_and_update();
+        // Whether it is woken already does not matter.
+        let _ = self.wake.write(1);
+        let _ = tokio::time::timeout(PATIENCE, emptied.changed()).await;
     }
 
     pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<Line>> {
@@ -150,7 +169,10 @@ pub(crate) fn read_ring(
     let mut sequence = 0;
     shared.report("events", true, "reading the ring buffer");
     while !stop.load(Ordering::Relaxed) {
-        let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(source.as_fd(), PollFlags::POLLIN),
+            PollFd::new(shared.events.wake.as_fd(), PollFlags::POLLIN),
+        ];
         // The programs wake nobody until the ring fills up: waking costs them more than the record.
         // While nobody listens there is no hurry.
         let wait: u16 = if shared.events.has_listeners() {
@@ -159,6 +181,8 @@ pub(crate) fn read_ring(
             1000
         };
         let _ = poll(&mut fds, PollTimeout::from(wait));
+        // Nobody has to be told twice.
+        let _ = shared.events.wake.read();
         let names = SnapshotNames::new(shared);
         loop {
             let listened = shared.events.has_listeners();
@@ -179,6 +203,7 @@ pub(crate) fn read_ring(
                 break;
             }
         }
+        shared.events.emptied.send_modify(|count| *count += 1);
         if looked.elapsed() >= Duration::from_secs(1) {
             looked = Instant::now();
             let lost = maps.counter(Counter::EventsLost)?;

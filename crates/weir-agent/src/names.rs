@@ -129,6 +129,10 @@ impl Names for SnapshotNames {
         )
     }
 
+    fn no_backend(&self, service: ServiceId) -> Option<String> {
+        self.directory.no_backend(service)
+    }
+
     fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
         self.shared_rules(cookie)
             .map_or_else(Vec::new, |rules| rules.to_vec())

@@ -65,7 +65,11 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         })?;
         loader = loader.with_object(object);
     }
-    let shared = Arc::new(Shared::new(node, config));
+    let shared = Shared::new(node, config).map_err(|errno| AgentError::Start {
+        what: "the reader of events",
+        source: errno.into(),
+    })?;
+    let shared = Arc::new(shared);
     let (inputs, received) = channel();
     let mut helpers = Helpers::new(&shared);
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -101,8 +101,6 @@ pub(crate) struct Shared {
     pub(crate) usage: Usage,
     pub(crate) directory: Arc<Directory>,
     pub(crate) health_checks: watch::Sender<HealthChecks>,
-    /// Not part of the snapshot: it would have to be copied for each change.
-    world: RwLock<World>,
     snapshot: RwLock<Arc<Snapshot>>,
     health: Mutex<BTreeMap<&'static str, (bool, String)>>,
     controllers: Mutex<BTreeMap<&'static str, Controller>>,
@@ -110,9 +108,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(node: NodeName, config: Config) -> Self {
-        Self {
-            events: EventHub::new(node.to_string()),
+    pub(crate) fn new(node: NodeName, config: Config) -> nix::Result<Self> {
+        Ok(Self {
+            events: EventHub::new(node.to_string())?,
             node,
             config,
             started: Instant::now(),
@@ -120,7 +118,6 @@ impl Shared {
             usage: Usage::default(),
             directory: Arc::default(),
             health_checks: watch::Sender::new(HealthChecks::default()),
-            world: RwLock::default(),
             snapshot: RwLock::default(),
             health: Mutex::new(
                 FIRST_ROUND
@@ -130,17 +127,12 @@ impl Shared {
             ),
             controllers: Mutex::default(),
             collections: Mutex::default(),
-        }
+        })
     }
 
     /// The desired world. Hold it no longer than a look takes: changes wait for it.
     pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
-        self.world.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The same, for the loop alone.
-    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
-        self.world.write().unwrap_or_else(PoisonError::into_inner)
+        self.directory.world()
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

@@ -5,6 +5,9 @@
 #[path = "recorded/agent.rs"]
 mod agent;
 #[cfg(test)]
+#[path = "recorded/policies.rs"]
+mod policies;
+#[cfg(test)]
 #[path = "recorded/services.rs"]
 mod services;
 #[cfg(test)]
@@ -174,6 +177,28 @@ mod commands {
                 "bpf lb maglev get shop/db",
                 "bpf lb affinity list",
                 "bpf lb sockets list",
+            ],
+        );
+    }
+
+    #[test]
+    fn policies() {
+        check(
+            "policies",
+            &[
+                "policy get",
+                "policy get shop/web -o json",
+                "policy get -n elsewhere",
+                "policy get nothing",
+                "policy selectors",
+                "policy selectors -v",
+                "policy wait 7 --fail-wait-time 0",
+                "policy wait 8 --max-wait-time 0",
+                "bpf policy get 12",
+                "bpf policy get shop/web",
+                "bpf policy get shop/web -n",
+                "bpf policy get --all",
+                "bpf policy get 12 -o json",
             ],
         );
     }

@@ -353,7 +353,10 @@ fn explain(event: &mut PacketEvent, record: &EventRecord, packet: &Packet, names
         let endpoint = names.endpoint(record.source_endpoint);
         let evidence = Evidence {
             sender: endpoint.as_deref(),
-            no_backend: names.no_backend(record.service),
+            // It takes a look at the whole service, which is worth it for this alone.
+            no_backend: (reason == DropReason::ServiceBackendNotFound)
+                .then(|| names.no_backend(record.service))
+                .flatten(),
         };
         event.hint = Some(hint(reason, event, packet, &evidence));
     } else {

@@ -234,6 +234,7 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         "Identities in use",
         [(none(), number(snapshot.identities.iter().count() as u64))],
     );
+    services_and_policy(page, shared, snapshot);
     page.count(
         "repairs",
         "Rows, links and routes that were found changed and put right",
@@ -300,4 +301,71 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         [(none(), events.received)],
     );
     page.count("events_lost", "Events that were lost, and where", lost);
+}
+
+fn services_and_policy(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
+    let none = Labels::new;
+    let directory = &shared.directory;
+    let level = |count: usize| [(none(), number(count as u64))];
+    let (services, policies) = {
+        let world = directory.world();
+        (world.services().count(), world.policies().count())
+    };
+    page.level("services", "Services of the cluster", level(services));
+    {
+        let services = directory.services();
+        let rows = services.rows();
+        let frontends = rows.frontends.len();
+        page.level(
+            "service_frontends",
+            "Addresses and ports that services answer",
+            level(frontends),
+        );
+        let backends = rows.service_backends.len();
+        page.level(
+            "service_backends",
+            "Backends of service ports",
+            level(backends),
+        );
+    }
+    let empty = directory.without_backend.load(Ordering::Relaxed);
+    page.level(
+        "services_without_backend",
+        "Services that have a port without a usable backend",
+        [(none(), number(empty))],
+    );
+    page.level("policy", "Policies of the cluster", level(policies));
+    let (revision, realized) = snapshot.policy_revisions;
+    page.level(
+        "policy_max_revision",
+        "Changes of policies so far",
+        [(none(), number(revision))],
+    );
+    page.level(
+        "policy_realized_revision",
+        "Changes of policies that every endpoint has",
+        [(none(), number(realized))],
+    );
+    let rows = directory.policy().rows().policy.len();
+    page.level("policy_rows", "Rows of policy sets", level(rows));
+    let mut enforced: BTreeMap<&str, u64> = BTreeMap::new();
+    for endpoint in snapshot.endpoints.iter() {
+        let policy = &endpoint.status.policy;
+        let state = match (policy.ingress_enforced, policy.egress_enforced) {
+            (true, true) => "both",
+            (true, false) => "ingress",
+            (false, true) => "egress",
+            (false, false) => "none",
+        };
+        *enforced.entry(state).or_default() += 1;
+    }
+    let enforced = enforced.into_iter().map(|(state, count)| {
+        let labels = labels([("enforcement", state.to_owned())]);
+        (labels, number(count))
+    });
+    page.level(
+        "policy_endpoint_enforcement_status",
+        "Endpoints by the directions in which policies isolate them",
+        enforced,
+    );
 }

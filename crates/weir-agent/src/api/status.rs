@@ -9,7 +9,8 @@ use weir_api::endpoint::EndpointState;
 use weir_api::status::{EndpointCounts, ServiceStatus, Status};
 
 use super::{Api, kernel, listing};
-use crate::config::RoutingMode;
+use crate::config::{Config, LoadBalancerAlgorithm, LoadBalancerMode, NoBackend, RoutingMode};
+use crate::shared::Shared;
 
 pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
     let maps = api.usage().await.unwrap_or_default();
@@ -43,9 +44,48 @@ pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
         events: shared.events.status(),
         maps: maps.iter().map(kernel::map_state).collect(),
         nodes: listing::node_entries(&snapshot, &shared.node),
-        services: ServiceStatus::default(),
+        services: services(shared),
         repairs: shared.counts.repairs.load(Ordering::Relaxed),
     })
+}
+
+fn services(shared: &Shared) -> ServiceStatus {
+    let Config {
+        socket_lb,
+        load_balancer_algorithm,
+        load_balancer_mode,
+        no_backend,
+        node_port_range,
+        ..
+    } = &shared.config;
+    let directory = &shared.directory;
+    let count = directory.world().services().count();
+    let services = directory.services();
+    let rows = services.rows();
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    ServiceStatus {
+        socket_lb: *socket_lb,
+        algorithm: match load_balancer_algorithm {
+            LoadBalancerAlgorithm::Random => "random",
+            LoadBalancerAlgorithm::Maglev => "maglev",
+        }
+        .to_owned(),
+        mode: match load_balancer_mode {
+            LoadBalancerMode::Snat => "snat",
+            LoadBalancerMode::Dsr => "dsr",
+        }
+        .to_owned(),
+        no_backend: match no_backend {
+            NoBackend::Reject => "reject",
+            NoBackend::Drop => "drop",
+        }
+        .to_owned(),
+        node_port_range: node_port_range.to_string(),
+        services: number(count),
+        frontends: number(rows.frontends.len()),
+        backends: number(rows.service_backends.len()),
+        without_backend: directory.without_backend.load(Ordering::Relaxed),
+    }
 }
 
 /// What starting the agent again would not mend: objects that are wrong, a source that is away.

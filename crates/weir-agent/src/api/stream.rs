@@ -85,6 +85,7 @@ pub(super) struct Wanted {
 pub(super) async fn observed(State(api): State<Api>, Query(wanted): Query<Wanted>) -> Response {
     // Listened to first, so that nothing falls between what was and what comes.
     let receiver = wanted.follow.then(|| api.shared.events.listen());
+    api.shared.events.catch_up().await;
     let seen = api.shared.events.observed.all();
     let last = seen.last().map_or(0, |seen| seen.sequence);
     let names = SnapshotNames::new(&api.shared);

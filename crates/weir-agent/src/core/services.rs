@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use weir_abi::service::FrontendRow;
@@ -222,6 +223,13 @@ impl Core {
     }
 
     fn report_services(&self, written: &Result<(), String>) {
+        let directory = &self.shared.directory;
+        let empty = self.services.without_backend.len() as u64;
+        directory.without_backend.store(empty, Ordering::Relaxed);
+        let in_kernel = self.services.in_kernel;
+        directory
+            .services_in_kernel
+            .store(in_kernel, Ordering::Relaxed);
         let services = self.shared.directory.services();
         let problems: Vec<_> = services.problems().map(ToString::to_string).collect();
         let message = match written {
@@ -241,6 +249,7 @@ impl Core {
     /// Tells the log which services have lost their last backend, or have one again.
     fn look_for_backends(&mut self, operations: &[Operation]) {
         let directory = Arc::clone(&self.shared.directory);
+        let world = directory.world();
         let services = directory.services();
         let has_none = |row: &FrontendRow| row.internal.count == 0 && row.external.count == 0;
         let mut changed: Vec<(ServiceId, bool)> = Vec::new();
@@ -270,7 +279,13 @@ impl Core {
             }
             match (before, numbers.is_empty()) {
                 (true, false) => {
-                    tracing::warn!("Unable to find a healthy backend for {}", owner.describe());
+                    let mut listing = services.listing_of(owner, &world);
+                    let why = listing.find_map(|one| one.internal_reason);
+                    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                    tracing::warn!(
+                        "Unable to find a healthy backend for {}{why}",
+                        owner.describe()
+                    );
                 }
                 (false, true) => {
                     tracing::info!("{} has a healthy backend again", owner.describe());

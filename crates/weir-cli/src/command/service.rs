@@ -150,7 +150,12 @@ fn list(services: &[Service]) -> Vec<String> {
             .backend_addresses
             .iter()
             .enumerate()
-            .map(|(place, backend)| [line(place + 1, backend), backend.pod_name.clone()])
+            .map(|(place, backend)| {
+                [
+                    line(place + 1, backend, &spec.flags.kind),
+                    backend.pod_name.clone(),
+                ]
+            })
             .collect();
         if let Some(why) = missing(service) {
             lines.push([why, String::new()]);
@@ -184,9 +189,14 @@ fn missing(service: &Service) -> Option<String> {
 }
 
 /// `1 => 10.8.3.41:8080/TCP (active)`
-fn line(place: usize, backend: &BackendAddress) -> String {
+fn line(place: usize, backend: &BackendAddress, kind: &str) -> String {
     let mut about = vec![backend.state.as_str()];
-    match (backend.internal, backend.external) {
+    // Nobody reaches a cluster IP from outside.
+    let external = match kind {
+        "ClusterIP" => backend.internal,
+        _ => backend.external,
+    };
+    match (backend.internal, external) {
         (true, false) => about.push("inside only"),
         (false, true) => about.push("outside only"),
         (false, false) if backend.state == "active" => about.push("not used"),

@@ -5,10 +5,11 @@ use super::{Context, Outcome};
 use crate::error::CliError;
 use crate::output::{Format, Output, Table, style};
 use crate::text::{count, duration, or_never, percent};
+use std::fmt::Write as _;
 use std::time::Duration;
 use weir_api::kernel::{MapState, NodeEntry};
 use weir_api::path;
-use weir_api::status::{Controller, IpamPool, Status, Subsystem};
+use weir_api::status::{Controller, IpamPool, ServiceStatus, Status, Subsystem};
 
 /// Shows whether the dataplane of this node is healthy; exit status 1 when it is not
 ///
@@ -137,6 +138,8 @@ fn lines(status: &Status, sections: &Sections) -> Vec<String> {
         lines.extend(indented(controllers(&status.controllers).lines()));
     }
     if sections.details {
+        lines.push("KubeProxyReplacement Details:".to_owned());
+        lines.extend(indented(replacement_details(status)));
         lines.push("BPF Maps:".to_owned());
         lines.extend(indented(maps(&status.maps).lines()));
     }
@@ -151,11 +154,7 @@ fn title(part: &Subsystem) -> String {
     if part.name == "ipam" {
         return "IPAM".to_owned();
     }
-    let mut letters = part.name.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
+    capital(&part.name)
 }
 
 /// What is neither good nor bad.
@@ -190,6 +189,8 @@ fn facts(status: &Status) -> Vec<String> {
             &format!("Network: {}   Host: BPF", title_case(&status.routing_mode)),
         ),
         named("Masquerading", &format!("BPF   {masquerade}")),
+        named("KubeProxyReplacement", &replacement(status)),
+        named("Service ports", &balanced(&status.services)),
         named("Underlay", &devices.join(", ")),
         named("Fullest map", &fullest(&status.maps)),
         named(
@@ -210,6 +211,81 @@ fn facts(status: &Status) -> Vec<String> {
             ),
         ),
     ]
+}
+
+/// In the peers' words: the devices where services are balanced.
+fn replacement(status: &Status) -> String {
+    let devices: Vec<String> = status
+        .devices
+        .iter()
+        .map(|device| format!("{} {}", device.name, device.addresses.join(" ")))
+        .collect();
+    format!("True   [{}]", devices.join(", "))
+}
+
+fn balanced(services: &ServiceStatus) -> String {
+    let ServiceStatus {
+        services,
+        frontends,
+        backends,
+        without_backend,
+        ..
+    } = services;
+    let mut text = format!(
+        "{}, {}, {}",
+        count(*services, "service"),
+        count(*frontends, "frontend"),
+        count(*backends, "backend")
+    );
+    if *without_backend > 0 {
+        let services = count(*without_backend, "service");
+        let _ = write!(text, "; {services} without a healthy backend");
+    }
+    text
+}
+
+/// In the peers' words, for those who look for them.
+fn replacement_details(status: &Status) -> Vec<String> {
+    let ServiceStatus {
+        socket_lb,
+        algorithm,
+        mode,
+        no_backend,
+        node_port_range,
+        ..
+    } = &status.services;
+    let coverage = if *socket_lb { "Full" } else { "Hostns-only" };
+    let devices = replacement(status);
+    let devices = devices.trim_start_matches("True").trim();
+    [
+        ("Status", "True"),
+        ("Socket LB", "Enabled"),
+        ("Socket LB Coverage", coverage),
+        ("Devices", devices),
+        ("Mode", &mode.to_uppercase()),
+        ("Backend Selection", capital(algorithm).as_str()),
+        ("Session Affinity", "Enabled"),
+        ("No backend", capital(no_backend).as_str()),
+    ]
+    .into_iter()
+    .map(|(name, value)| format!("{:SECOND$}{value}", format!("{name}:")))
+    .chain([
+        "Services:".to_owned(),
+        "- ClusterIP:      Enabled".to_owned(),
+        format!("- NodePort:       Enabled (Range: {node_port_range})"),
+        "- LoadBalancer:   Enabled".to_owned(),
+        "- externalIPs:    Enabled".to_owned(),
+        "- HostPort:       Enabled".to_owned(),
+    ])
+    .collect()
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 /// From these per mille on somebody should do something.

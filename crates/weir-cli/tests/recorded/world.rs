@@ -2,7 +2,7 @@
 //! What the agent of a small node answers.
 
 use super::agent::{Answers, json, lines};
-use super::services;
+use super::{policies, services};
 use weir_api::Problem;
 use weir_api::endpoint::{
     Addressing, Endpoint, EndpointHealth, EndpointIdentity, EndpointState, EndpointStatus,
@@ -75,6 +75,7 @@ pub(crate) fn answers() -> Answers {
     ]
     .into_iter()
     .chain(services::answers())
+    .chain(policies::answers())
     .map(|(request, answer)| (text(request), answer))
     .collect()
 }

@@ -136,6 +136,9 @@ fn ct_line(flow: &Flow, numeric: bool) -> String {
         flow.action,
         flow.created_ago,
     );
+    if !flow.service.is_empty() && !numeric {
+        let _ = write!(line, " Service={}", flow.service);
+    }
     if let Some(translated) = &flow.translated {
         let _ = write!(
             line,
