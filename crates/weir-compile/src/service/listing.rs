@@ -2,9 +2,11 @@
 //! Frontends as people want to see them: with names, the state of each backend, and the reason
 //! where there is none.
 
+use std::ops::Bound;
+
 use ipnet::IpNet;
 use weir_abi::service::{BackendRow, BackendRun, FrontendKey, FrontendKind, FrontendRow, flags};
-use weir_abi::{Address, Port, ServiceId};
+use weir_abi::{Address, Port, Protocol, ServiceId};
 use weir_model::{
     Exclusion, NodeName, PodRef, Service, ServicePort, ServiceRef, ServiceType, World, Zone,
 };
@@ -97,6 +99,24 @@ impl ServiceCompiler {
         let reasons = Reasons::new(world);
         let frontends = self.ledger.rows.frontends.iter();
         frontends.map(move |(key, row)| self.frontend(key, row, world, &reasons))
+    }
+
+    /// The frontends behind a key, in the same order: a list in pieces, between which others may write.
+    pub fn listing_behind<'a>(
+        &'a self,
+        last: Option<&FrontendKey>,
+        world: &'a World,
+    ) -> impl Iterator<Item = FrontendListing> + 'a {
+        let reasons = Reasons::new(world);
+        let first = last.map_or(Bound::Unbounded, |last| Bound::Excluded(*last));
+        let frontends = self.ledger.rows.frontends.range((first, Bound::Unbounded));
+        frontends.map(move |(key, row)| self.frontend(key, row, world, &reasons))
+    }
+
+    /// Number and protocol of a service's port; for a host port of a pod, its place among the container ports.
+    pub fn port_of(&self, id: ServiceId) -> Option<(u16, Protocol)> {
+        let (_, group) = self.group(id)?;
+        Some((group.key.number, group.key.protocol))
     }
 
     /// The frontends of one owner.
