@@ -2,17 +2,20 @@
 //! The order of a plan, in which no step allows what neither the state before nor the one after does.
 //!
 //! A packet meets a policy row if the endpoint's set is enforced and the peer's address has the
-//! identity or group that the row is about. So:
+//! identity or group that the row is about. A connection passes two endpoints, so what one of them
+//! may from now on must wait until the other one may no longer what it is to lose. So:
 //!
-//! 1. rows that nothing can meet yet are written as they will be;
-//! 2. rows that packets meet now are cut down to what both states allow;
-//! 3. addresses pass to their new identities, groups and sets, each in one step: of prefixes the
-//!    longest first, so that nobody falls to a shorter one that is not meant for him;
-//! 4. endpoints that are freed, and what the new state allows beyond the old one;
+//! 1. rows of sets that nothing enforces yet are written as they will be; rows that packets meet now,
+//!    or will meet as soon as an address has another group, are cut down to what both states allow;
+//! 2. addresses pass to their new identities and groups, each in one step: of prefixes the longest
+//!    first, so that nobody falls to a shorter one that is not meant for him;
+//! 3. endpoints become isolated;
+//! 4. endpoints are freed (before the second step if none becomes isolated, since rows that they lean
+//!    on may go with a group), and rows get what the new state allows beyond the old one;
 //! 5. rows that nothing can meet any more are removed.
 //!
-//! What both states allow is allowed in between too, unless rules and addresses change places in one
-//! plan; then it may be refused for a moment.
+//! What both states allow stays allowed on the way when a policy comes or goes. When rules and
+//! addresses change places in one plan it may be refused for a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,74 +161,67 @@ struct Order<'a> {
 #[derive(Default)]
 struct Steps {
     prepare: Vec<Operation>,
-    shrink: Vec<Operation>,
-    endpoints: Vec<Operation>,
     new_endpoints: Vec<Operation>,
+    free_at_once: Vec<Operation>,
+    /// Endpoints that become something else.
+    endpoints: Vec<Operation>,
+    isolate: Vec<Operation>,
     grow: Vec<Operation>,
     remove: Vec<Operation>,
     /// Counters that start again.
     reset: BTreeSet<PolicyCookie>,
 }
 
+/// What is enforced, and which way groups go, by set and direction and by group.
+struct Ways {
+    before: BTreeSet<(PolicySet, u8)>,
+    after: BTreeSet<(PolicySet, u8)>,
+    sources: BTreeMap<BlockGroup, BTreeSet<BlockGroup>>,
+    targets: BTreeMap<BlockGroup, BTreeSet<BlockGroup>>,
+}
+
 impl Order<'_> {
     fn plan(mut self) -> Plan {
         let mut steps = Steps::default();
-        let enforced = (enforced(self.realized), enforced(self.desired));
         // One that is in the way of a longer chain is written over below.
-        let strays = self.strays.iter();
-        steps
-            .prepare
-            .extend(strays.map(|key| Operation::DeletePolicy(*key)));
+        let strays = self.strays.iter().copied();
+        steps.prepare.extend(strays.map(Operation::DeletePolicy));
+        let ways = self.ways();
         for first in &self.chains {
-            self.chain(first, &enforced.0, &enforced.1, &mut steps);
+            self.chain(first, &ways, &mut steps);
         }
-        for (address, row) in &self.endpoints.upserts {
-            self.endpoint(address, row, &mut steps);
-        }
+        self.endpoint_steps(&mut steps);
         // Longest prefixes first, shortest removed first: see above.
-        self.ipcache
-            .upserts
-            .sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+        let upserts = &mut self.ipcache.upserts;
+        upserts.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
         self.ipcache.deletes.sort();
+        let bumps = self.bumps();
 
         let mut operations = Vec::new();
-        let nodes = self.nodes.upserts.iter();
-        operations.extend(nodes.map(|(key, row)| Operation::UpsertNode(*key, *row)));
-        operations.extend(
-            steps
-                .reset
-                .iter()
-                .map(|cookie| Operation::ResetHits(*cookie)),
-        );
+        let nodes = self.nodes.upserts.into_iter();
+        operations.extend(nodes.map(|(key, row)| Operation::UpsertNode(key, row)));
+        operations.extend(steps.reset.into_iter().map(Operation::ResetHits));
         operations.append(&mut steps.prepare);
-        operations.append(&mut steps.shrink);
         operations.append(&mut steps.new_endpoints);
-        let ipcache = self.ipcache.upserts.iter();
-        operations.extend(ipcache.map(|(key, row)| Operation::UpsertIpcache(*key, *row)));
-        let exempt = self.exempt.iter();
-        operations.extend(exempt.map(|key| Operation::UpsertMasqueradeExempt(*key)));
-        operations.extend(
-            self.ipcache
-                .deletes
-                .iter()
-                .map(|key| Operation::DeleteIpcache(*key)),
-        );
+        operations.append(&mut steps.free_at_once);
+        let ipcache = self.ipcache.upserts.into_iter();
+        operations.extend(ipcache.map(|(key, row)| Operation::UpsertIpcache(key, row)));
+        let exempt = self.exempt.into_iter();
+        operations.extend(exempt.map(Operation::UpsertMasqueradeExempt));
+        let gone = self.ipcache.deletes.into_iter();
+        operations.extend(gone.map(Operation::DeleteIpcache));
         operations.append(&mut steps.endpoints);
-        let gone = self.endpoints.deletes.iter();
-        operations.extend(gone.map(|key| Operation::DeleteEndpoint(*key)));
+        operations.append(&mut steps.isolate);
+        let gone = self.endpoints.deletes.into_iter();
+        operations.extend(gone.map(Operation::DeleteEndpoint));
         operations.append(&mut steps.grow);
         operations.append(&mut steps.remove);
-        let not_exempt = self.not_exempt.iter();
-        operations.extend(not_exempt.map(|key| Operation::DeleteMasqueradeExempt(*key)));
-        operations.extend(
-            self.nodes
-                .deletes
-                .iter()
-                .map(|key| Operation::DeleteNode(*key)),
-        );
+        let not_exempt = self.not_exempt.into_iter();
+        operations.extend(not_exempt.map(Operation::DeleteMasqueradeExempt));
+        let gone = self.nodes.deletes.into_iter();
+        operations.extend(gone.map(Operation::DeleteNode));
 
         // A bump of everything covers the others.
-        let bumps = self.bumps();
         if bumps.contains(&Slot::ALL) {
             operations.extend([Operation::Bump(Slot::ALL), Operation::Bump(Slot::ROUTES)]);
         } else {
@@ -234,65 +230,147 @@ impl Order<'_> {
         Plan { operations }
     }
 
-    fn chain(
-        &self,
-        first: &PolicyKey,
-        enforced_before: &BTreeSet<(PolicySet, u8)>,
-        enforced_after: &BTreeSet<(PolicySet, u8)>,
-        steps: &mut Steps,
-    ) {
+    fn ways(&self) -> Ways {
+        let mut ways = Ways {
+            before: enforced(self.realized),
+            after: enforced(self.desired),
+            sources: BTreeMap::new(),
+            targets: BTreeMap::new(),
+        };
+        let mut note = |source: BlockGroup, target: BlockGroup| {
+            if source != target {
+                ways.sources.entry(target).or_default().insert(source);
+                ways.targets.entry(source).or_default().insert(target);
+            }
+        };
+        for (key, new) in &self.ipcache.upserts {
+            let old = self.realized.ipcache.get(key).copied();
+            let old = old.unwrap_or_else(|| around(self.realized, key));
+            note(old.blocks, new.blocks);
+        }
+        for key in &self.ipcache.deletes {
+            if let Some(old) = self.realized.ipcache.get(key) {
+                note(old.blocks, around(self.desired, key).blocks);
+            }
+        }
+        for (address, new) in &self.endpoints.upserts {
+            if let Some(old) = self.realized.endpoints.get(address) {
+                note(old.blocks, new.blocks);
+            }
+        }
+        ways
+    }
+
+    fn chain(&self, first: &PolicyKey, ways: &Ways, steps: &mut Steps) {
         let (old, new) = (rules(self.realized, first), rules(self.desired, first));
         let known: BTreeSet<_> = old.iter().map(|rule| rule.cookie).collect();
         let used = new.iter().map(|rule| rule.cookie);
-        steps
-            .reset
-            .extend(used.filter(|cookie| !known.contains(cookie)));
+        let unknown = used.filter(|cookie| !known.contains(cookie));
+        steps.reset.extend(unknown);
 
         let way = (first.set, first.direction);
         let (met_before, met_after) = self.met.ask(first);
-        let seen_before = met_before && enforced_before.contains(&way);
-        let seen_after = met_after && enforced_after.contains(&way);
+        let (before, after) = (ways.before.contains(&way), ways.after.contains(&way));
         let old_parts: Vec<_> = parts(self.realized, first).copied().collect();
-        if new.is_empty() {
-            let step = if seen_after {
-                &mut steps.shrink
-            } else {
-                &mut steps.remove
-            };
-            write(first, &old_parts, &[], step);
-        } else if !seen_before {
-            write(first, &old_parts, &new, &mut steps.prepare);
-        } else if is_within(&old, &new) {
-            write(first, &old_parts, &new, &mut steps.grow);
-        } else if is_within(&new, &old) {
-            write(first, &old_parts, &new, &mut steps.shrink);
-        } else {
-            let between = write(first, &old_parts, &common(&old, &new), &mut steps.shrink);
-            write(first, &between, &new, &mut steps.grow);
+        // What packets may meet until rights are given: at most that.
+        let mut between = if met_before { old.clone() } else { new.clone() };
+        let mut cut = |rules: &[PortRule]| {
+            if !is_within(&between, rules) {
+                between = common(&between, rules);
+            }
+        };
+        let is_group = first.peer_kind == PeerKind::Blocks as u8;
+        let of_group = |group: &BlockGroup| PolicyKey {
+            peer: group.0,
+            ..*first
+        };
+        let others = |ways: &BTreeMap<BlockGroup, BTreeSet<BlockGroup>>| {
+            let others = ways.get(&BlockGroup(first.peer)).filter(|_| is_group);
+            others.cloned().unwrap_or_default()
+        };
+        match (before, after) {
+            (false, _) => between.clone_from(&new),
+            // Freed: until then as it was.
+            (true, false) => {}
+            (true, true) if met_before && met_after => cut(&new),
+            (true, true) if met_before => {
+                for group in others(&ways.targets) {
+                    cut(&rules(self.desired, &of_group(&group)));
+                }
+            }
+            (true, true) => {
+                for group in others(&ways.sources) {
+                    cut(&rules(self.realized, &of_group(&group)));
+                }
+            }
         }
+        if between == old || (is_within(&between, &old) && is_within(&old, &between)) {
+            between = old;
+        } else if is_within(&between, &new) && is_within(&new, &between) {
+            between.clone_from(&new);
+        }
+        let parts = write(first, &old_parts, &between, &mut steps.prepare);
+        let last = if new.is_empty() {
+            &mut steps.remove
+        } else {
+            &mut steps.grow
+        };
+        write(first, &parts, &new, last);
     }
 
-    fn endpoint(&self, address: &Address, new: &EndpointRow, steps: &mut Steps) {
-        let Some(old) = self.realized.endpoints.get(address) else {
-            // Before the rows that lead to it, so that no packet looks for it elsewhere.
-            let operation = Operation::UpsertEndpoint(*address, *new);
-            return steps.new_endpoints.push(operation);
-        };
+    fn endpoint_steps(&self, steps: &mut Steps) {
         const ENFORCE: u16 = ENFORCE_INGRESS | ENFORCE_EGRESS;
-        let mut first = *new;
-        first.flags |= old.flags & ENFORCE;
-        if old.flags & READY == 0 {
-            first.flags &= !READY;
-        }
-        if new.policy_set == PolicySet::NONE && first.flags & ENFORCE != 0 {
-            first.policy_set = old.policy_set;
-        }
-        if first != *old {
-            let operation = Operation::UpsertEndpoint(*address, first);
-            steps.endpoints.push(operation);
-        }
-        if first != *new {
-            steps.grow.push(Operation::UpsertEndpoint(*address, *new));
+        let old = |address| self.realized.endpoints.get(address);
+        let isolates = |old: &EndpointRow, new: &EndpointRow| new.flags & ENFORCE & !old.flags != 0;
+        let known = self.endpoints.upserts.iter();
+        let any_isolated = known
+            .filter_map(|(address, new)| Some((old(address)?, new)))
+            .any(|(old, new)| isolates(old, new));
+        for (address, new) in &self.endpoints.upserts {
+            let upsert = |row: &EndpointRow| Operation::UpsertEndpoint(*address, *row);
+            let Some(old) = old(address) else {
+                // Before the rows that lead to it, so that no packet looks for it elsewhere.
+                steps.new_endpoints.push(upsert(new));
+                continue;
+            };
+            let becomes_ready = new.flags & !old.flags & READY != 0;
+            if !any_isolated && !becomes_ready && old.flags & ENFORCE & !new.flags != 0 {
+                // Another endpoint that is freed next still knows it by its old group.
+                let blocks = if new.identity == old.identity {
+                    old.blocks
+                } else {
+                    new.blocks
+                };
+                let freed = EndpointRow { blocks, ..*new };
+                steps.free_at_once.push(upsert(&freed));
+                if freed != *new {
+                    steps.endpoints.push(upsert(new));
+                }
+                continue;
+            }
+            let mut first = *new;
+            first.flags |= old.flags & ENFORCE;
+            if becomes_ready {
+                first.flags &= !READY;
+            }
+            if new.policy_set == PolicySet::NONE && first.flags & ENFORCE != 0 {
+                first.policy_set = old.policy_set;
+            }
+            if isolates(old, new) {
+                let grouped = EndpointRow {
+                    blocks: new.blocks,
+                    ..*old
+                };
+                if grouped != *old && new.identity == old.identity {
+                    steps.endpoints.push(upsert(&grouped));
+                }
+                steps.isolate.push(upsert(&first));
+            } else if first != *old {
+                steps.endpoints.push(upsert(&first));
+            }
+            if first != *new {
+                steps.grow.push(upsert(new));
+            }
         }
     }
 
