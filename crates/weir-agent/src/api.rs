@@ -10,6 +10,7 @@ mod lb;
 mod listing;
 mod map_text;
 mod metrics;
+mod policies;
 mod policy;
 mod services;
 mod status;
@@ -168,6 +169,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route(path::SERVICES_COMPARE, post(services::compare))
         .route(path::OBSERVED, get(stream::observed))
         .route(path::FLOWS, get(stream::flows))
+        .route(path::POLICIES, get(policies::all))
+        .route(path::POLICY_SELECTORS, get(policies::selectors))
         .route(path::KERNEL_POLICY, get(policy::all))
         .route("/v1/kernel/policy/{*reference}", get(policy::one))
         .route(path::LB_FRONTENDS, get(lb::frontends))

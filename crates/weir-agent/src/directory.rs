@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use weir_abi::policy::PolicyDirection;
 use weir_abi::service::FrontendKey;
 use weir_abi::{Address, PolicyCookie, Port, Protocol, ServiceId};
 use weir_api::policy::PolicyRule;
 use weir_compile::policy::{Origin, Origins, PolicyCompiler};
 use weir_compile::service::{FrontendOwner, ServiceCompiler};
-use weir_model::{PolicyRef, World};
+use weir_model::{LabelSet, PolicyRef, World};
 
 /// Numbers of services, and what is behind them.
 #[derive(Debug, Default)]
@@ -108,6 +109,17 @@ impl Directory {
     pub(crate) fn rules(&self, cookie: PolicyCookie) -> Option<Arc<[PolicyRule]>> {
         let all = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&cookie).map(|rules| Arc::clone(&rules.rules))
+    }
+
+    /// The policies that isolate pods of a label set in one direction.
+    pub(crate) fn isolating(&self, set: &LabelSet, direction: PolicyDirection) -> Vec<PolicyRule> {
+        let world = self.world();
+        let policies = world.policies().filter(|policy| {
+            policy.rules(direction).is_some() && policy.selects(&set.namespace, &set.labels)
+        });
+        policies
+            .map(|policy| whole_policy(&policy.reference))
+            .collect()
     }
 
     /// `shop/web:http`; the number stands in the place of a name that there is not.

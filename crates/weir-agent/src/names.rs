@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names for numbers, out of a snapshot.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use weir_abi::policy::PolicyDirection;
 use weir_abi::{Address, EndpointId, Identity, IfIndex, PolicyCookie, Port, Protocol, ServiceId};
+use weir_api::endpoint::Endpoint;
 use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
 use weir_observe::{BootClock, Names};
@@ -18,6 +22,9 @@ pub(crate) struct SnapshotNames {
     snapshot: Arc<Snapshot>,
     directory: Arc<Directory>,
     clock: BootClock,
+    /// What takes a look at more than one object, remembered: a flood of drops asks the same again and again.
+    reasons: RefCell<HashMap<ServiceId, Option<String>>>,
+    isolating: RefCell<HashMap<(EndpointId, PolicyDirection), Vec<PolicyRule>>>,
 }
 
 impl SnapshotNames {
@@ -38,12 +45,20 @@ impl SnapshotNames {
             snapshot,
             directory,
             clock,
+            reasons: RefCell::default(),
+            isolating: RefCell::default(),
         }
     }
 
     /// Who has an address.
     pub(crate) fn owner(&self, address: Address) -> Option<Owner> {
         self.snapshot.compiled.owners.get(&address).cloned()
+    }
+
+    fn endpoint_shown(&self, id: EndpointId) -> Option<&Endpoint> {
+        let endpoints = &self.snapshot.endpoints;
+        let found = endpoints.binary_search_by_key(&id.0, |endpoint| endpoint.id);
+        endpoints.get(found.ok()?)
     }
 
     /// A service's name, not copied.
@@ -115,27 +130,32 @@ impl Names for SnapshotNames {
         if id == EndpointId::HOST {
             return Some(format!("node/{}", self.node));
         }
-        let endpoints = &self.snapshot.endpoints;
-        let found = endpoints
-            .binary_search_by_key(&id.0, |endpoint| endpoint.id)
-            .ok()?;
-        Some(
-            endpoints
-                .get(found)?
-                .status
-                .external_identifiers
-                .pod_name
-                .clone(),
-        )
+        let endpoint = self.endpoint_shown(id)?;
+        Some(endpoint.status.external_identifiers.pod_name.clone())
     }
 
     fn no_backend(&self, service: ServiceId) -> Option<String> {
-        self.directory.no_backend(service)
+        let mut known = self.reasons.borrow_mut();
+        let reason = known
+            .entry(service)
+            .or_insert_with(|| self.directory.no_backend(service));
+        reason.clone()
     }
 
     fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
         self.shared_rules(cookie)
             .map_or_else(Vec::new, |rules| rules.to_vec())
+    }
+
+    fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
+        let mut known = self.isolating.borrow_mut();
+        let policies = known.entry((endpoint, direction)).or_insert_with(|| {
+            let found = self.endpoint_shown(endpoint);
+            let identity = found.map(|found| Identity(found.status.identity.id));
+            let set = identity.and_then(|identity| self.snapshot.identities.set(identity));
+            set.map_or_else(Vec::new, |set| self.directory.isolating(set, direction))
+        });
+        policies.clone()
     }
 
     fn labels(&self, identity: Identity) -> Vec<String> {

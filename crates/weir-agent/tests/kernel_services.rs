@@ -18,8 +18,8 @@ mod kernel {
     use weir_api::kernel::MapEntry;
     use weir_api::lb::LbFrontend;
     use weir_api::path;
-    use weir_api::policy::EndpointPolicy;
-    use weir_api::service::ServicesCompared;
+    use weir_api::policy::{EndpointPolicy, Policies, Selector};
+    use weir_api::service::{Service, ServicesCompared};
     use weir_net::{LinkChange, Netlink};
 
     use super::node::{Node, OBJECTS, pinned_maps, pod, wait, with_agent};
@@ -101,6 +101,22 @@ spec:
             let shown = frontends(node);
             let web = shown.iter().find(|one| one.address == "10.96.0.9:80/TCP");
             assert!(web.unwrap().name.starts_with("shop/web"), "{shown:?}");
+
+            let listed: Vec<Service> = node
+                .client
+                .stream(path::SERVICES)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(listed.len(), 3, "{listed:?}");
+            let of = |name: &str| {
+                let mut all = listed.iter();
+                all.find(|one| one.spec.flags.name == name).unwrap()
+            };
+            assert_eq!(of("web").spec.backend_addresses[0].state, "active");
+            assert_eq!(of("web").spec.backend_addresses[0].node_name, "n2");
+            let why = of("empty").status.no_backend.as_deref().unwrap();
+            assert!(why.contains("no selector"), "{why}");
 
             // One more endpoint: the rows of the other service stay as they are.
             node.publish(3, &format!("{OBJECTS}{SERVICES}{SLICE}{LOCAL}"));
@@ -245,6 +261,25 @@ spec:
             assert_eq!(db.rules[0].to_string(), "shop/web rule 0");
             assert!(rows.iter().all(|row| row.state == "sync"), "{rows:?}");
             assert_eq!(policy.realized, rows);
+
+            let names: Vec<_> = policy
+                .ingress_policies
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(names, ["shop/web"]);
+            let all: Policies = node.client.get(path::POLICIES).unwrap();
+            assert!(all.revision > 0 && all.realized == all.revision);
+            let [web] = all.policies.as_slice() else {
+                panic!("{all:?}")
+            };
+            assert_eq!(
+                (web.selects.as_slice(), web.selected_pods),
+                (&["shop/web".to_owned()][..], 1)
+            );
+            assert_eq!(web.ingress.rules, ["from pods app=db, port 8080/TCP"]);
+            let selectors: Vec<Selector> = node.client.get(path::POLICY_SELECTORS).unwrap();
+            assert_eq!(selectors.len(), 2, "{selectors:?}");
 
             // Somebody deletes what allows it.
             for (key, _) in maps.policy.entries().unwrap() {

@@ -8,6 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
+use weir_abi::Identity;
+use weir_abi::policy::PolicyDirection;
 use weir_api::endpoint::{Endpoint, EndpointCreated, EndpointRequest};
 
 use super::{Answer, Api, Refusal, ok, policy};
@@ -104,7 +106,14 @@ async fn whole(api: &Api, endpoint: &Endpoint) -> Endpoint {
         .with_maps(move |maps, snapshot| policy::read(&one, maps, snapshot, &directory))
         .await;
     let rows = rows.ok().and_then(|mut all| all.pop());
-    endpoint.status.policy.realized = rows.map(|one| one.rows).unwrap_or_default();
+    let status = &mut endpoint.status.policy;
+    status.realized = rows.map(|one| one.rows).unwrap_or_default();
+    let identity = Identity(endpoint.status.identity.id);
+    if let Some(set) = api.snapshot().identities.set(identity) {
+        let directory = &api.shared.directory;
+        status.ingress_policies = directory.isolating(set, PolicyDirection::Ingress);
+        status.egress_policies = directory.isolating(set, PolicyDirection::Egress);
+    }
     endpoint
 }
 
