@@ -22,6 +22,9 @@ pub struct Skb {
     pub raw: *mut __sk_buff,
 }
 
+/// `-EALREADY`: what `bpf_skb_adjust_room` answers about a packet that is encapsulated for the kernel.
+const ALREADY: i64 = -114;
+
 /// What `bpf_skb_store_bytes` answers to an offset outside of the packet.
 const OUTSIDE: WriteError = WriteError(-14);
 
@@ -156,10 +159,17 @@ impl PacketWrite for Skb {
             Room::TunnelV6 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6),
             Room::IcmpV4 | Room::IcmpV6 => 0,
         };
-        // SAFETY: the context is valid.
-        result(unsafe {
-            bpf_skb_adjust_room(self.raw, room.bytes() as i32, BPF_ADJ_ROOM_MAC, flags)
-        })
+        let grow = |flags| {
+            // SAFETY: the context is valid.
+            unsafe { bpf_skb_adjust_room(self.raw, room.bytes() as i32, BPF_ADJ_ROOM_MAC, flags) }
+        };
+        let code = grow(flags);
+        if code != ALREADY {
+            return result(code);
+        }
+        // The packet came by a tunnel and the kernel still keeps where its inner headers are: they
+        // have not moved, and are the inner ones again.
+        result(grow(u64::from(BPF_F_ADJ_ROOM_FIXED_GSO)))
     }
 
     #[inline(always)]
