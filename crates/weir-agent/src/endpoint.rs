@@ -9,6 +9,7 @@ use weir_abi::{EndpointId, IfIndex, MacAddress, Protocol};
 use weir_api::endpoint::{EndpointState, LogEntry};
 use weir_compile::LocalEndpoint;
 use weir_model::{InvalidName, LabelSet, Labels, NamedPort, NamedPorts, PodRef};
+use weir_net::NetNamespace;
 
 /// Entries that an endpoint's log keeps.
 const LOG: usize = 256;
@@ -108,12 +109,19 @@ pub(crate) struct Endpoint {
     pub(crate) connected: bool,
     /// Its rows are in the kernel.
     pub(crate) realized: bool,
+    /// The number of its network namespace; none where that cannot be asked.
+    pub(crate) cookie: Option<u64>,
 }
 
 impl Endpoint {
     /// An endpoint in its first state.
     pub(crate) fn new(record: Record, pod: PodRef, state: EndpointState, message: &str) -> Self {
+        let cookie = NetNamespace::open(&record.netns)
+            .ok()
+            .filter(|found| found.inode().is_ok_and(|inode| inode == record.netns_inode))
+            .and_then(|found| found.cookie().ok());
         let mut endpoint = Self {
+            cookie,
             record,
             pod,
             state,

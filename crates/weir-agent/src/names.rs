@@ -61,6 +61,11 @@ impl SnapshotNames {
         endpoints.get(found.ok()?)
     }
 
+    /// Whose network namespace a number stands for.
+    pub(crate) fn namespace(&self, cookie: u64) -> Option<String> {
+        self.snapshot.namespaces.get(&cookie).cloned()
+    }
+
     /// A service's name, not copied.
     pub(crate) fn shared_service(&self, service: ServiceId) -> Option<Arc<str>> {
         self.directory.service_name(service)

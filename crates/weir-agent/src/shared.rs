@@ -30,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) identities: Arc<IdentityTable>,
     pub(crate) endpoints: Arc<Vec<Endpoint>>,
     pub(crate) interfaces: Arc<BTreeMap<IfIndex, String>>,
+    /// Whose network namespace is which, by the numbers that programs at sockets see.
+    pub(crate) namespaces: Arc<BTreeMap<u64, String>>,
     pub(crate) devices: Vec<Device>,
     pub(crate) pools: Vec<IpamPool>,
     pub(crate) revision: u64,

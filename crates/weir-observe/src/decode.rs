@@ -298,9 +298,16 @@ pub fn verdicts(bytes: &[u8], event: &Event) -> Vec<Event> {
     let (Event::Drop(packet) | Event::Trace(packet)) = event else {
         return Vec::new();
     };
-    let Some(policy) = read(bytes).ok().map(|record| record.policy) else {
+    let Ok(record) = read(bytes) else {
         return Vec::new();
     };
+    // Later packets of a connection go on with what was decided on its first one.
+    let later = record.kind == kind::TRACE
+        && (record.trace_reason != TraceReason::New as u8 || record.flags & flags::REPLY != 0);
+    if later {
+        return Vec::new();
+    }
+    let policy = record.policy;
     let sides = [
         (
             policy_flags::EGRESS_ASKED,

@@ -525,6 +525,11 @@ mod events {
                 "remote ID 20990, ingress, action allow, allowed by shop/rule-6 rule 0",
             ],
         );
+        let later = EventRecord {
+            trace_reason: TraceReason::Established as u8,
+            ..trace
+        };
+        check_verdicts(&later, &[]);
         let isolated = EventRecord {
             policy: both.policy | INGRESS_DENIED,
             ingress_cookie: PolicyCookie::NONE,

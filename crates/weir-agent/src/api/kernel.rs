@@ -12,11 +12,12 @@ use weir_datapath::MapUsage;
 use weir_observe::Names as _;
 
 use super::{Answer, Api, Refusal, map_text, ok};
-use crate::names::{SnapshotNames, owner_name};
+use crate::names::SnapshotNames;
 use crate::shared::Snapshot;
 
 pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>> {
-    let entries = api.with_maps(|maps, snapshot| {
+    let names = SnapshotNames::new(&api.shared);
+    let entries = api.with_maps(move |maps, snapshot| {
         let nodes = &snapshot.compiled.rows.nodes;
         let mut found: Vec<_> = maps.ipcache.entries()?;
         found.sort_by_key(|(key, _)| *key);
@@ -24,13 +25,14 @@ pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>>
             prefix: display_prefix(&key).to_string(),
             identity: row.identity.0,
             labels: snapshot.identities.display_labels(row.identity),
-            name: name_of(snapshot, &key, row),
+            name: name_of(snapshot, &names, &key, row),
             tunnel_endpoint: (row.node != NodeIndex::NONE)
                 .then(|| nodes.get(&row.node).map(|node| node.remote.to_string()))
                 .flatten(),
             flags: [
                 (flags::POD_RANGE, "pod-range"),
                 (flags::LOCAL_RANGE, "local-range"),
+                (flags::SERVICE, "service"),
             ]
             .into_iter()
             .filter(|(bit, _)| row.flags & bit != 0)
@@ -50,11 +52,11 @@ pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>>
 }
 
 /// Who is behind a prefix.
-fn name_of(snapshot: &Snapshot, key: &PrefixKey, row: IpcacheRow) -> String {
+fn name_of(snapshot: &Snapshot, names: &SnapshotNames, key: &PrefixKey, row: IpcacheRow) -> String {
     if key.length == 128
-        && let Some(owner) = snapshot.compiled.owners.get(&key.address)
+        && let Some(name) = names.peer(key.address)
     {
-        return owner_name(owner);
+        return name;
     }
     let prefix = prefix_of_key(key);
     let node = snapshot

@@ -229,8 +229,9 @@ fn client(client: Address, names: &SnapshotNames) -> (String, String) {
     if zeros.iter().any(|byte| *byte != 0) {
         return (client.to_string(), names.peer(client).unwrap_or_default());
     }
-    let cookie = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-    (format!("namespace {cookie}"), String::new())
+    let cookie = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let name = names.namespace(cookie).unwrap_or_default();
+    (format!("namespace {cookie}"), name)
 }
 
 pub(super) async fn sockets(State(api): State<Api>) -> std::result::Result<Response, Refusal> {

@@ -35,6 +35,7 @@ impl Core {
             identities: Arc::new(self.identities.clone()),
             endpoints: Arc::new(self.endpoints.values().map(|one| self.show(one)).collect()),
             interfaces: Arc::new(interfaces),
+            namespaces: Arc::new(self.namespaces()),
             devices: self.network.shown(),
             pools: pools.collect(),
             revision: self.realized_revision,
@@ -44,6 +45,16 @@ impl Core {
                 .as_ref()
                 .map(|kernel| Arc::clone(&kernel.datapath.maps)),
         });
+    }
+
+    fn namespaces(&self) -> BTreeMap<u64, String> {
+        let pods = self.endpoints.values();
+        let mut all: BTreeMap<_, _> = pods
+            .filter_map(|one| Some((one.cookie?, one.pod.to_string())))
+            .collect();
+        let own = format!("node/{}", self.shared.node);
+        all.insert(self.constants.namespace, own);
+        all
     }
 
     /// The same picture, of a later revision: nothing that it shows differs.
