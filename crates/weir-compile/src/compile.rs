@@ -333,8 +333,9 @@ impl Compiler<'_> {
                     .copied()
             });
         let path = match (own, self.settings.routing) {
-            (true, _) => RoutePath::Host { source, mtu: None },
-            (false, RoutingMode::Tunnel) => RoutePath::Host {
+            (true, RoutingMode::Native) => RoutePath::Host { source, mtu: None },
+            // The links of the node's own pods are as narrow as the way to the others.
+            (_, RoutingMode::Tunnel) => RoutePath::Host {
                 source,
                 mtu: Some(self.settings.pod_mtu),
             },

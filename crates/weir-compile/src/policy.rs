@@ -13,7 +13,9 @@ mod blocks;
 mod cell;
 mod changes;
 mod cookies;
+mod explain;
 mod groups;
+mod miss;
 mod realize;
 mod rules;
 mod selectors;
@@ -38,6 +40,8 @@ use sets::Set;
 pub use cell::RULES_MAX;
 pub use changes::{Numbers, RowChanges};
 pub use cookies::{Origin, Origins};
+pub use explain::{Explanation, Peer, Question, explain};
+pub use miss::{Miss, NearMiss};
 
 /// Sizes of the maps that policy fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

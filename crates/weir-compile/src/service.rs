@@ -27,7 +27,7 @@ use std::net::IpAddr;
 
 use weir_abi::service::FrontendKey;
 use weir_abi::{Address, Port, Protocol, ServiceId};
-use weir_model::{NodeName, PodRef, Service, ServiceRef, Touched, World, Zone};
+use weir_model::{Family, NodeName, PodRef, Service, ServiceRef, Touched, World, Zone};
 
 use self::ledger::Ledger;
 use self::numbers::Numbers;
@@ -319,15 +319,18 @@ impl ServiceCompiler {
             return;
         };
         let slices = world.slices_of(name).iter();
-        let local: BTreeSet<IpAddr> = slices
-            .flat_map(|slice| slice.endpoints.iter())
-            .filter(|one| one.ready || service.publish_not_ready)
-            .filter(|one| one.node.as_ref() == Some(&settings.node))
-            .map(|one| one.address)
-            .collect();
+        let mut local: BTreeMap<Family, BTreeSet<IpAddr>> = BTreeMap::new();
+        for one in slices.flat_map(|slice| slice.endpoints.iter()) {
+            let ready = one.ready || service.publish_not_ready;
+            if ready && one.node.as_ref() == Some(&settings.node) {
+                let family = Family::of(one.address);
+                local.entry(family).or_default().insert(one.address);
+            }
+        }
         let check = HealthCheck {
             port,
-            local_endpoints: local.len(),
+            // A pod has an address of each family, and is one endpoint.
+            local_endpoints: local.values().map(BTreeSet::len).max().unwrap_or(0),
         };
         self.health.insert(name.clone(), check);
     }

@@ -163,7 +163,7 @@ fn tunnel_mode_puts_everything_of_another_node_behind_it() {
                 "10.244.1.0/24",
                 RoutePath::Host {
                     source: source("172.18.0.2"),
-                    mtu: None
+                    mtu: Some(1450)
                 }
             ),
             route(
@@ -177,7 +177,7 @@ fn tunnel_mode_puts_everything_of_another_node_behind_it() {
                 "fd00:244:1::/64",
                 RoutePath::Host {
                     source: source("fd00:18::2"),
-                    mtu: None
+                    mtu: Some(1450)
                 }
             ),
             route(
