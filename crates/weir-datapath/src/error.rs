@@ -114,6 +114,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A program ran over a packet and left no word about it.
+    #[error("`{program}` ran over a packet and does not say what it found")]
+    NoAnswer {
+        /// The name of the program.
+        program: &'static str,
+    },
     /// The kernel does not run a program over a test packet.
     #[error("cannot run `{program}` over a packet of {length} bytes")]
     Run {
@@ -171,6 +177,7 @@ impl Error {
             | Self::Layout { .. }
             | Self::UnknownMap(_)
             | Self::FixedMap(_)
+            | Self::NoAnswer { .. }
             | Self::MapSize { .. } => None,
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod collect;
+mod dry_run;
 mod error;
 mod events;
 mod links;
@@ -26,6 +27,7 @@ mod sys;
 pub mod table;
 mod test_run;
 
+pub use dry_run::{DryOutput, DryRun};
 pub use error::{Error, Result};
 pub use events::EventSource;
 pub use links::{Attached, LinkState};

@@ -34,16 +34,19 @@ mod world;
 
 #[cfg(test)]
 mod kernel {
+    use std::collections::BTreeMap;
+
     use weir_abi::config::features;
+    use weir_abi::event::kind;
     use weir_abi::{DropReason, IfIndex, MacAddress, Slot};
-    use weir_datapath::Hook;
+    use weir_datapath::{DryRun, EventSource, Hook};
     use weir_verdict::memory::MemoryTables;
     use weir_verdict::{Redirect, Verdict};
 
     use super::both::Both;
     use super::node::{loader, on_a_node};
     use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp, vxlan};
-    use super::table::rows;
+    use super::table::{Row, rows};
     use super::tuple::tuple;
     use super::world::{
         Links, NEIGHBOUR, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
@@ -106,6 +109,72 @@ mod kernel {
                 failures.join("\n")
             );
             assert!(count >= 120, "{count} packets");
+        });
+    }
+
+    /// A dry run of every packet of the table, before it is sent: it says what then becomes of it, and why.
+    #[test]
+    fn a_dry_run_tells_what_becomes_of_a_packet() {
+        everywhere(|both, links, native| {
+            let config = both.tables.config;
+            let root = format!("/sys/fs/bpf/both{:x}", config.features);
+            let dry = DryRun::new(loader(&root), config);
+            let ask = |row: &Row| dry.run(row.hook, row.interface, &row.frame).unwrap();
+            both.thorough.set(false);
+            let mut wrong = Vec::new();
+            for family in 0..2 {
+                for row in rows(links, family, native) {
+                    let told = ask(&row);
+                    let (verdict, sent) = both.run(row.name, row.hook, row.interface, &row.frame);
+                    let (code, reason) = match verdict {
+                        Verdict::Pass => (0, None),
+                        Verdict::Drop(reason) => (2, Some(reason)),
+                        Verdict::Redirect(_) => (7, None),
+                        Verdict::Answer(reason, _) => (7, Some(reason)),
+                    };
+                    let told_reason = (told.record.kind == kind::DROP)
+                        .then(|| DropReason::from_number(told.record.subtype).unwrap());
+                    let same_packet = code == 2 || told.packet == sent;
+                    if (told.verdict, told_reason, same_packet) != (code, reason, true) {
+                        let (name, family) = (row.name, [4, 6][family]);
+                        wrong.push(format!(
+                            "IPv{family}, native {native}: {name}: {verdict:?}, told {} {told_reason:?}, same packet {same_packet}",
+                            told.verdict
+                        ));
+                    }
+                }
+            }
+            assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+            // Now the tables are full of what the packets left: whoever writes is seen.
+            let maps = &both.datapath.maps;
+            let state = || {
+                maps.raw().map(|table| {
+                    let ring = table.info().map.name == weir_abi::map::EVENTS.name;
+                    let rows = if ring {
+                        Vec::new()
+                    } else {
+                        table.entries().unwrap()
+                    };
+                    // A table that forgets what was not used for long keeps no order.
+                    rows.into_iter().collect::<BTreeMap<_, _>>()
+                })
+            };
+            let mut events = EventSource::open(maps).unwrap();
+            let before = state();
+            for family in 0..2 {
+                for row in rows(links, family, native) {
+                    ask(&row);
+                }
+            }
+            for (table, (before, after)) in maps.raw().iter().zip(before.iter().zip(state())) {
+                let name = table.info().map.name;
+                for (key, row) in before {
+                    assert_eq!(after.get(key), Some(row), "{name} {key:x?}");
+                }
+                assert_eq!(before.len(), after.len(), "{name}");
+            }
+            assert_eq!(events.drain(10, |_| {}), 0);
         });
     }
 

@@ -6,6 +6,7 @@ use crate::entry::{insert, write_entry};
 use crate::flow::{self, Connection};
 use crate::run::Arrival;
 use crate::tables::Tables;
+use weir_abi::config::features;
 use weir_abi::counter::Counter;
 use weir_abi::event::policy_flags;
 use weir_abi::flow::Kind;
@@ -82,6 +83,10 @@ pub fn carry_on<T: Tables>(
         entry.translated_source_port = after.source_port;
         entry.translated_destination_port = after.destination_port;
         flow::write_deltas(key, entry);
+    }
+    // Entries that are there are changed where they lie, which no dry run may.
+    if tables.config(|config| &config.features) & features::DRY_RUN != 0 {
+        return Ok(());
     }
     match connection.own {
         // Most often only time has passed: keep the entry and its place.

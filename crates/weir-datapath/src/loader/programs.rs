@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use aya::programs::{CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::DatapathConfig;
-use weir_abi::map::MapInfo;
+use weir_abi::map::{self, MapInfo};
 use weir_abi::observation::Hook;
 use zerocopy::IntoBytes as _;
 
@@ -59,6 +59,8 @@ pub struct Programs {
     from_host: Program,
     /// Those of sockets that the object has.
     sockets: BTreeMap<SocketHook, Program>,
+    /// What the programs of this load work in, if the object has it.
+    scratch: Option<OwnedFd>,
 }
 
 impl Programs {
@@ -70,6 +72,11 @@ impl Programs {
             Hook::ToNetdev => &self.to_netdev,
             Hook::FromHost => &self.from_host,
         }
+    }
+
+    /// The map that the programs of this load, and no others, work in.
+    pub(crate) fn scratch(&self) -> Option<BorrowedFd<'_>> {
+        self.scratch.as_ref().map(AsFd::as_fd)
     }
 
     /// The program of a socket call, if the object has one.
@@ -140,6 +147,20 @@ pub(super) fn load(
             .iter()
             .filter_map(|&hook| sockets(&mut ebpf, hook).map(|program| Ok((hook, program?))))
             .collect::<Result<_>>()?,
+        scratch: scratch(&ebpf)?,
+    })
+}
+
+fn scratch(ebpf: &Ebpf) -> Result<Option<OwnedFd>> {
+    let Some(aya::maps::Map::PerCpuArray(data)) = ebpf.map(map::SCRATCH.name) else {
+        return Ok(None);
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned();
+    fd.map(Some).map_err(|source| Error::Row {
+        action: "open",
+        map: map::SCRATCH.name,
+        key: "*".to_owned(),
+        source,
     })
 }
 
