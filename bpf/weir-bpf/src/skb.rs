@@ -173,8 +173,8 @@ impl PacketWrite for Skb {
     }
 
     #[inline(always)]
-    fn close_room(&mut self, room: Room, inner_v4: bool) -> Result<(), WriteError> {
-        let family = if inner_v4 {
+    fn close_room(&mut self, room: Room, next_v4: bool) -> Result<(), WriteError> {
+        let family = if next_v4 {
             BPF_F_ADJ_ROOM_DECAP_L3_IPV4
         } else {
             BPF_F_ADJ_ROOM_DECAP_L3_IPV6
@@ -186,7 +186,7 @@ impl PacketWrite for Skb {
         })?;
         self.store(
             12,
-            if inner_v4 {
+            if next_v4 {
                 &ETHERTYPE_IPV4
             } else {
                 &ETHERTYPE_IPV6

@@ -99,12 +99,12 @@ impl PacketWrite for MemoryPacket {
         Ok(())
     }
 
-    fn close_room(&mut self, room: Room, inner_v4: bool) -> Result<(), WriteError> {
+    fn close_room(&mut self, room: Room, next_v4: bool) -> Result<(), WriteError> {
         let range = self.range(14, room.bytes() as usize).ok_or(OUTSIDE)?;
         self.bytes.drain(range);
         self.store(
             12,
-            if inner_v4 {
+            if next_v4 {
                 &ETHERTYPE_IPV4
             } else {
                 &ETHERTYPE_IPV6

@@ -70,9 +70,9 @@ pub trait PacketWrite: PacketRead {
     /// Opens room after the Ethernet header; the new bytes are undefined until stored.
     fn open_room(&mut self, room: Room) -> Result<(), WriteError>;
 
-    /// Removes the tunnel headers of `Room::TunnelV4` or `Room::TunnelV6` size; `inner_v4` tells
-    /// the family of the packet that comes out.
-    fn close_room(&mut self, room: Room, inner_v4: bool) -> Result<(), WriteError>;
+    /// Removes the tunnel headers of `Room::TunnelV4` or `Room::TunnelV6` size; `next_v4` tells
+    /// the family of the IP header that is stored next behind the Ethernet header, or comes out.
+    fn close_room(&mut self, room: Room, next_v4: bool) -> Result<(), WriteError>;
 
     /// Cuts the packet off at `length` bytes.
     fn truncate(&mut self, length: u32) -> Result<(), WriteError>;

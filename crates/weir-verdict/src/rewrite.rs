@@ -35,7 +35,9 @@ pub fn apply<P: PacketWrite, T: Tables>(
         return Fate::drop(DropReason::WriteError);
     }
     if let Some(room) = tunnel
-        && packet.close_room(room, summary.is_v4).is_err()
+        && packet
+            .close_room(room, next_v4(tables, action, entry, summary))
+            .is_err()
     {
         return Fate::drop(DropReason::WriteError);
     }
@@ -63,6 +65,20 @@ pub fn apply<P: PacketWrite, T: Tables>(
         return Fate::drop(DropReason::WriteError);
     }
     Fate::redirect(redirect)
+}
+
+/// The family that the kernel is to take a packet for once it is out of the tunnel: its own, but
+/// that of the tunnel's next end where it goes on by the tunnel, because the kernel may still take
+/// it for encapsulated and learn nothing when it is encapsulated again.
+#[inline(always)]
+fn next_v4<T: Tables>(tables: &T, action: Action, entry: &FlowEntry, summary: &Summary) -> bool {
+    if !matches!(action, Action::ToTunnel) {
+        return summary.is_v4;
+    }
+    match tables.node(entry.node) {
+        Some(node) => node.remote.is_v4(),
+        None => summary.is_v4,
+    }
 }
 
 #[inline(always)]
