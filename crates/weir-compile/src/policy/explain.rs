@@ -71,7 +71,10 @@ pub fn explain(world: &World, question: &Question<'_>) -> Explanation {
     let mut nearest: Option<NearMiss> = None;
     let mut consider = |miss: NearMiss| {
         // Of equals the first: policies and rules have an order that people know.
-        if nearest.as_ref().is_none_or(|best| miss.distance() < best.distance()) {
+        if nearest
+            .as_ref()
+            .is_none_or(|best| miss.distance() < best.distance())
+        {
             nearest = Some(miss);
         }
     };
@@ -88,7 +91,12 @@ pub fn explain(world: &World, question: &Question<'_>) -> Explanation {
                             rule: number,
                         });
                     }
-                    consider(NearMiss::new(policy, question.direction, Some(number), misses));
+                    consider(NearMiss::new(
+                        policy,
+                        question.direction,
+                        Some(number),
+                        misses,
+                    ));
                 }
                 if rules.is_empty() {
                     let miss = match &policy.refused {
@@ -151,13 +159,18 @@ fn misplaced(world: &World, policy: &NetworkPolicy, question: &Question<'_>) -> 
             found: subject.namespace.clone(),
         });
     }
-    why.extend(policy.pod_selector.unmet(&subject.labels).map(|requirement| {
-        let found = subject.labels.get(requirement.key());
-        Miss::SubjectLabel {
-            requirement: requirement.clone(),
-            found: found.map(str::to_owned),
-        }
-    }));
+    why.extend(
+        policy
+            .pod_selector
+            .unmet(&subject.labels)
+            .map(|requirement| {
+                let found = subject.labels.get(requirement.key());
+                Miss::SubjectLabel {
+                    requirement: requirement.clone(),
+                    found: found.map(str::to_owned),
+                }
+            }),
+    );
     if why.len() > 1 {
         return Vec::new();
     }
@@ -192,7 +205,9 @@ fn peer_misses(
     question: &Question<'_>,
 ) -> Vec<Miss> {
     match peer {
-        PolicyPeer::Block(block) => block_miss(block, question.peer_address).into_iter().collect(),
+        PolicyPeer::Block(block) => block_miss(block, question.peer_address)
+            .into_iter()
+            .collect(),
         PolicyPeer::Pods { namespaces, pods } => {
             let set = match question.peer {
                 Peer::Pod(set) => set,
@@ -287,14 +302,18 @@ fn port_miss(ports: &[PolicyPort], question: &Question<'_>) -> Option<Miss> {
     };
     let numbers = |name: &str, protocol| -> Vec<u16> {
         let sets = destination.into_iter();
-        sets.flat_map(|set| set.ports.numbers(name, protocol)).collect()
+        sets.flat_map(|set| set.ports.numbers(name, protocol))
+            .collect()
     };
     let holds = |one: &PolicyPort| match &one.ports {
         PortMatch::All => true,
         PortMatch::Range(first, last) => (*first..=*last).contains(&port),
         PortMatch::Named(name) => numbers(name, one.protocol).contains(&port),
     };
-    if ports.iter().any(|one| one.protocol == protocol && holds(one)) {
+    if ports
+        .iter()
+        .any(|one| one.protocol == protocol && holds(one))
+    {
         return None;
     }
     let allowed = ports.to_vec();
@@ -325,6 +344,3 @@ fn port_miss(ports: &[PolicyPort], question: &Question<'_>) -> Option<Miss> {
         same_protocol,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,9 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir_abi::Protocol;
 use weir_abi::policy::PolicyDirection;
-use weir_model::{
-    IpBlock, Namespace, NetworkPolicy, PolicyPort, PolicyRef, Refusal, Requirement,
-};
+use weir_model::{IpBlock, Namespace, NetworkPolicy, PolicyPort, PolicyRef, Refusal, Requirement};
 
 /// One thing that is not as a rule or its policy wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +180,10 @@ impl fmt::Display for Miss {
                 found,
             } => {
                 let has = has(requirement, found.as_deref());
-                write!(f, "it means namespaces with {requirement}, {namespace} {has}")
+                write!(
+                    f,
+                    "it means namespaces with {requirement}, {namespace} {has}"
+                )
             }
             Self::OwnNamespace { wanted, found } => write!(
                 f,
@@ -198,7 +199,10 @@ impl fmt::Display for Miss {
                 write!(f, "it means addresses in {block}, the peer has {address}")
             }
             Self::Excepted { except, address } => {
-                write!(f, "it leaves out {except}, where the peer's address {address} is")
+                write!(
+                    f,
+                    "it leaves out {except}, where the peer's address {address} is"
+                )
             }
             Self::NoAddress { block } => {
                 write!(f, "it means addresses in {block}, the peer's is not known")
@@ -223,7 +227,10 @@ impl fmt::Display for Miss {
             } => {
                 let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
                 if numbers.is_empty() {
-                    write!(f, "it allows port {name}/{allowed}, which the destination does not have")
+                    write!(
+                        f,
+                        "it allows port {name}/{allowed}, which the destination does not have"
+                    )
                 } else {
                     let numbers = numbers.join(", ");
                     write!(
@@ -233,19 +240,31 @@ impl fmt::Display for Miss {
                 }
             }
             Self::Portless { protocol } => {
-                write!(f, "it allows ports, {protocol} has none: a rule without ports allows it")
+                write!(
+                    f,
+                    "it allows ports, {protocol} has none: a rule without ports allows it"
+                )
             }
             Self::SubjectLabel { requirement, found } => {
                 let has = has(requirement, found.as_deref());
-                write!(f, "its policy selects pods with {requirement}, the pod {has}")
+                write!(
+                    f,
+                    "its policy selects pods with {requirement}, the pod {has}"
+                )
             }
             Self::SubjectNamespace { wanted, found } => {
-                write!(f, "its policy selects pods of {wanted}, the pod is in {found}")
+                write!(
+                    f,
+                    "its policy selects pods of {wanted}, the pod is in {found}"
+                )
             }
             Self::Direction => f.write_str("it is written for the other direction"),
             Self::NoRules => f.write_str("it isolates the pod and allows nothing"),
             Self::Refused(refusal) => {
-                write!(f, "it was refused, so it isolates and allows nothing: {refusal}")
+                write!(
+                    f,
+                    "it was refused, so it isolates and allows nothing: {refusal}"
+                )
             }
         }
     }

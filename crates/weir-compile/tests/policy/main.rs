@@ -6,5 +6,7 @@
 
 mod evaluator;
 mod kernel;
+mod nearest;
 mod properties;
 mod random;
+mod yaml;

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use weir_abi::Address;
 use weir_abi::policy::PolicyDirection;
+use weir_compile::policy::{Peer, Question, explain};
 use weir_compile::{Rows, plan};
-use weir_model::{Change, NodeName, Touched, World};
+use weir_model::{Change, LabelSet, NodeName, Touched, World};
 
 use super::evaluator::{End, Probe, enters, leaves};
 use super::kernel::{Cluster, Kernel, Node};
@@ -123,6 +124,62 @@ fn rows_decide_as_the_definition_says() {
         },
     );
     assert!(asked.get() > 50_000, "only {} questions", asked.get());
+}
+
+/// The peer of a side, as explanations want it.
+fn peer_of<'a>(own: &NodeName, end: &End, set: Option<&'a LabelSet>) -> Peer<'a> {
+    match (end, set) {
+        (End::Pod(..), Some(set)) => Peer::Pod(set),
+        (End::Node(name, _), _) => Peer::Node {
+            own: name == own,
+            pod: None,
+        },
+        (End::Pod(..) | End::Other(_), _) => Peer::Outside,
+    }
+}
+
+#[test]
+fn explanations_say_what_is_so_and_denials_have_a_nearest_rule() {
+    run(24, cluster(), |start| {
+        let cluster = Cluster::new(start);
+        let world = &cluster.world;
+        let ends = ends(world);
+        let few: Vec<_> = probes().into_iter().step_by(3).collect();
+        for (from, to) in pairs(&ends) {
+            for (direction, subject, other) in [
+                (PolicyDirection::Egress, from, to),
+                (PolicyDirection::Ingress, to, from),
+            ] {
+                let End::Pod(pod, _) = subject else { continue };
+                let subject = LabelSet::of(pod);
+                let set = match other {
+                    End::Pod(pod, _) => Some(LabelSet::of(pod)),
+                    End::Node(..) | End::Other(_) => None,
+                };
+                for probe in &few {
+                    let question = Question {
+                        subject: &subject,
+                        direction,
+                        peer: peer_of(pod.node.as_ref().unwrap(), other, set.as_ref()),
+                        peer_address: Some(other.address()),
+                        protocol: probe.protocol,
+                        port: probe.port,
+                    };
+                    let explanation = explain(world, &question);
+                    let right = match direction {
+                        PolicyDirection::Egress => leaves(world, from, to, *probe),
+                        PolicyDirection::Ingress => enters(world, from, to, *probe),
+                    };
+                    prop_assert_eq!(explanation.allowed(), right, "{:?}", question);
+                    prop_assert_eq!(explanation.nearest.is_some(), !right);
+                    if let Some(miss) = explanation.nearest {
+                        prop_assert!(miss.distance() > 0, "{miss}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
 }
 
 /// Rows of one node in words that do not depend on how things are numbered.
