@@ -5,16 +5,17 @@
 //! `revision`, last and by rename too. The number is read before the objects, so what is read is at
 //! least as new as it says. Without that file the folder is taken as it is (revision 0).
 
-use std::collections::BTreeMap;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weir_model::Change;
 
-use crate::convert::{Converted, convert, describe};
-use crate::document;
+use self::file::{File, Stamp};
 use crate::object::{Key, Object};
 use crate::{ObjectProblem, SourceError};
 
@@ -34,40 +35,28 @@ pub struct Batch {
     pub skipped: BTreeMap<String, u64>,
 }
 
-/// A file that has not changed is not read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-#[derive(Debug, Default)]
-struct File {
-    stamp: Option<Stamp>,
-    objects: BTreeMap<Key, Object>,
-    problems: Vec<ObjectProblem>,
-    skipped: BTreeMap<String, u64>,
-}
-
 /// A folder with what was last read from it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    files: BTreeMap<PathBuf, File>,
-    told: BTreeMap<Key, Object>,
+    files: BTreeMap<Arc<Path>, File>,
+    /// Every object with the files that it stands in, by name. The first one counts.
+    objects: BTreeMap<Key, Vec<(Arc<Path>, Object)>>,
+    /// Those that stand in more than one.
+    doubles: BTreeSet<Key>,
 }
 
-impl Folder {
-    /// The largest file that is read; more is nobody's honest work.
-    const LARGEST: u64 = 64 << 20;
+/// Objects that may differ from what was told, as they were then.
+type Touched = BTreeMap<Key, Option<Object>>;
 
+impl Folder {
     /// A folder of which nothing has been read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             files: BTreeMap::new(),
-            told: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            doubles: BTreeSet::new(),
         }
     }
 
@@ -96,17 +85,27 @@ impl Folder {
     pub fn read(&mut self) -> Result<Batch, SourceError> {
         let revision = self.revision()?.unwrap_or_default();
         let present = self.list()?;
-        self.files.retain(|path, _| present.contains_key(path));
+        let mut touched = Touched::new();
+        let gone: Vec<_> = self
+            .files
+            .extract_if(.., |path, _| !present.contains_key(&**path))
+            .collect();
+        for (path, file) in gone {
+            self.replace(&path, &file, &File::default(), &mut touched);
+        }
         for (path, stamp) in present {
+            let known = self.files.get_key_value(path.as_path());
+            if known.is_some_and(|(_, file)| file.stamp == Some(stamp)) {
+                continue;
+            }
+            let path = known.map_or_else(|| path.into(), |(path, _)| Arc::clone(path));
             let old = self.files.remove(&path).unwrap_or_default();
-            let new = if old.stamp == Some(stamp) {
-                old
-            } else {
-                self.parse(&path, stamp, old)
-            };
+            let shown = path.strip_prefix(&self.path).unwrap_or(&path);
+            let new = File::read(&path, shown, stamp, &old);
+            self.replace(&path, &old, &new, &mut touched);
             self.files.insert(path, new);
         }
-        Ok(self.batch(revision))
+        Ok(self.batch(revision, touched))
     }
 
     fn list(&self) -> Result<BTreeMap<PathBuf, Stamp>, SourceError> {
@@ -128,138 +127,92 @@ impl Folder {
             if let Ok(metadata) = fs::metadata(&path)
                 && metadata.is_file()
             {
-                let stamp = Stamp {
-                    inode: metadata.ino(),
-                    size: metadata.size(),
-                    modified: (metadata.mtime(), metadata.mtime_nsec()),
-                };
-                present.insert(path, stamp);
+                present.insert(path, Stamp::of(&metadata));
             }
         }
         Ok(present)
     }
 
-    /// Reads one file. An object that is refused keeps the version that was accepted before, so that
-    /// a slip of the pen does not cut off what runs.
-    fn parse(&self, path: &Path, stamp: Stamp, mut old: File) -> File {
-        let mut file = File {
-            stamp: Some(stamp),
-            ..File::default()
-        };
-        let shown = path.strip_prefix(&self.path).unwrap_or(path).to_owned();
-        let mut refuse = |object: String, field: String, message: String| {
-            file.problems.push(ObjectProblem {
-                file: shown.clone(),
-                object,
-                field,
-                message,
-            });
-        };
-        let text = if stamp.size > Self::LARGEST {
-            Err(format!("larger than {} bytes", Self::LARGEST))
-        } else {
-            fs::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned()))
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(message) => {
-                refuse(String::new(), String::new(), message);
-                file.objects = old.objects;
-                return file;
+    /// Takes over what a file holds now instead of what it held.
+    fn replace(&mut self, path: &Arc<Path>, old: &File, new: &File, touched: &mut Touched) {
+        let (old, new) = (old.objects(), new.objects());
+        let gone = old.keys().filter(|key| !new.contains_key(key));
+        let gone = gone.map(|key| (key, None));
+        let differing = new
+            .iter()
+            .filter(|(key, object)| old.get(key) != Some(object));
+        let differing = differing.map(|(key, object)| (key, Some(*object)));
+        for (key, object) in gone.chain(differing) {
+            let places = self.objects.entry(key.clone()).or_default();
+            if !touched.contains_key(key) {
+                let told = places.first().map(|(_, object)| object.clone());
+                touched.insert(key.clone(), told);
             }
-        };
-        let mut unreadable = false;
-        for raw in document::objects(&text) {
-            let raw = match raw {
-                Ok(raw) => raw,
-                Err(problem) => {
-                    unreadable = true;
-                    refuse(
-                        format!("document at line {}", problem.line),
-                        String::new(),
-                        problem.message,
-                    );
-                    continue;
-                }
-            };
-            let description = describe(&raw);
-            match convert(raw) {
-                Ok(Converted::Object(object)) => {
-                    if let Some(twice) = file.objects.insert(object.key(), object) {
-                        refuse(
-                            twice.key().describe(),
-                            String::new(),
-                            "stands in the file twice: the last one counts".to_owned(),
-                        );
+            let place = places.binary_search_by(|(other, _)| other.cmp(path));
+            match (place, object) {
+                (Ok(place), None) => drop(places.remove(place)),
+                (Ok(place), Some(object)) => {
+                    if let Some((_, old)) = places.get_mut(place) {
+                        *old = object.clone();
                     }
                 }
-                Ok(Converted::Instead(object, problem)) => {
-                    // What was accepted before is better than what is put in its place.
-                    let key = object.key();
-                    let kept = old.objects.remove(&key).filter(Object::is_accepted);
-                    file.objects.insert(key, kept.unwrap_or(object));
-                    refuse(description, problem.field, problem.message);
-                }
-                Ok(Converted::Ended) => {}
-                Ok(Converted::Skipped(kind)) => *file.skipped.entry(kind).or_default() += 1,
-                Err(problem) => {
-                    let kept = old
-                        .objects
-                        .extract_if(.., |key, _| key.describe() == description)
-                        .next();
-                    file.objects.extend(kept);
-                    refuse(description, problem.field, problem.message);
+                (Err(_), None) => {}
+                (Err(place), Some(object)) => {
+                    places.insert(place, (Arc::clone(path), object.clone()));
+                    places.shrink_to_fit();
                 }
             }
-        }
-        if unreadable {
-            for (key, object) in old.objects {
-                file.objects.entry(key).or_insert(object);
+            if places.len() > 1 {
+                self.doubles.insert(key.clone());
+            } else {
+                self.doubles.remove(key);
+            }
+            if places.is_empty() {
+                self.objects.remove(key);
             }
         }
-        file
     }
 
     /// What differs from what was told before. Of an object that stands in two files the first file
     /// (by name) counts.
-    fn batch(&mut self, revision: u64) -> Batch {
+    fn batch(&self, revision: u64, touched: Touched) -> Batch {
         let mut batch = Batch {
             revision,
             ..Batch::default()
         };
-        let mut now: BTreeMap<Key, (&Path, &Object)> = BTreeMap::new();
-        for (path, file) in &self.files {
+        for file in self.files.values() {
             batch.problems.extend(file.problems.iter().cloned());
             for (kind, count) in &file.skipped {
                 *batch.skipped.entry(kind.clone()).or_default() += count;
             }
-            for (key, object) in &file.objects {
-                let shown = path.strip_prefix(&self.path).unwrap_or(path);
-                match now.get(key) {
-                    Some((first, _)) => batch.problems.push(ObjectProblem {
-                        file: shown.to_owned(),
-                        object: key.describe(),
-                        field: String::new(),
-                        message: format!("is in {} already, which counts", first.display()),
-                    }),
-                    None => drop(now.insert(key.clone(), (shown, object))),
+        }
+        for key in &self.doubles {
+            let places = self.objects.get(key).map_or(&[][..], Vec::as_slice);
+            let shown = |path: &Path| path.strip_prefix(&self.path).unwrap_or(path).to_owned();
+            let Some(((first, _), others)) = places.split_first() else {
+                continue;
+            };
+            batch
+                .problems
+                .extend(others.iter().map(|(path, _)| ObjectProblem {
+                    file: shown(path),
+                    object: key.describe(),
+                    field: String::new(),
+                    message: format!("is in {} already, which counts", shown(first).display()),
+                }));
+        }
+        let mut changed = Vec::new();
+        for (key, told) in touched {
+            let now = self.objects.get(&key).and_then(|places| places.first());
+            match (told, now) {
+                (Some(_), None) => batch.changes.push(key.gone()),
+                (told, Some((_, object))) if told.as_ref() != Some(object) => {
+                    changed.push(object.change());
                 }
+                (None | Some(_), _) => {}
             }
         }
-        let gone = self.told.keys().filter(|key| !now.contains_key(key));
-        batch.changes.extend(gone.map(Key::gone));
-        let new = now
-            .iter()
-            .filter(|(key, (_, object))| self.told.get(key) != Some(object));
-        batch
-            .changes
-            .extend(new.map(|(_, (_, object))| object.change()));
-        self.told = now
-            .into_iter()
-            .map(|(key, (_, object))| (key, object.clone()))
-            .collect();
+        batch.changes.append(&mut changed);
         batch
     }
 }

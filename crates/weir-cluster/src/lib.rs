@@ -13,6 +13,7 @@ mod document;
 pub mod folder;
 mod object;
 mod problem;
+pub mod text;
 pub mod watch;
 
 pub use folder::{Batch, Folder};

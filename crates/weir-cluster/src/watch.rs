@@ -124,7 +124,9 @@ fn look(
                 if !known {
                     last = Some(Batch {
                         changes: Vec::new(),
-                        ..batch.clone()
+                        problems: batch.problems.clone(),
+                        skipped: batch.skipped.clone(),
+                        ..batch
                     });
                     tell(Ok(batch));
                 }

@@ -142,9 +142,8 @@ fn ports(ports: &[core::ServicePort]) -> Result<Box<[ServicePort]>, FieldProblem
         let field = |name: &str| format!("spec.ports[{index}].{name}");
         let number = port_number(&field("port"), port.port)?;
         let target = match &port.target_port {
-            None => TargetPort::Number(number),
             // Zero and the empty text mean "as the port", too.
-            Some(IntOrString::Int(0)) => TargetPort::Number(number),
+            None | Some(IntOrString::Int(0)) => TargetPort::Number(number),
             Some(IntOrString::Int(target)) => {
                 TargetPort::Number(port_number(&field("targetPort"), *target)?)
             }

@@ -27,10 +27,10 @@ fn raw() -> Value {
 fn accepted(change: impl FnOnce(&mut Value)) -> Arc<Service> {
     let mut raw = raw();
     change(&mut raw);
-    match convert(raw).unwrap() {
-        Converted::Object(Object::Service(service)) => service,
-        other => panic!("{other:?}"),
-    }
+    let Converted::Object(Object::Service(service)) = convert(raw).unwrap() else {
+        panic!()
+    };
+    service
 }
 
 #[test]
@@ -102,9 +102,11 @@ fn services_that_no_node_answers_for() {
     assert!(new.is_served() && new.cluster_ips.is_empty());
 }
 
-#[test]
-fn the_field_that_is_wrong_is_named() {
-    let cases: [(&str, Value, &str, &str); 18] = [
+/// What is wrong, the field that is named for it, and what is said about it.
+type Case = (&'static str, Value, &'static str, &'static str);
+
+fn wrong_fields() -> [Case; 12] {
+    [
         ("/metadata/name", json!("a.b"), "metadata.name", "holds `.`"),
         (
             "/spec/type",
@@ -172,6 +174,11 @@ fn the_field_that_is_wrong_is_named() {
             "spec.loadBalancerSourceRanges[1]",
             "not a CIDR",
         ),
+    ]
+}
+
+fn wrong_ports() -> [Case; 6] {
+    [
         (
             "/spec/ports/0/port",
             json!(0),
@@ -208,8 +215,12 @@ fn the_field_that_is_wrong_is_named() {
             "status.loadBalancer.ingress[0].ip",
             "a load balancer",
         ),
-    ];
-    for (pointer, value, field, message) in cases {
+    ]
+}
+
+#[test]
+fn the_field_that_is_wrong_is_named() {
+    for (pointer, value, field, message) in wrong_fields().into_iter().chain(wrong_ports()) {
         let mut raw = raw();
         *raw.pointer_mut(pointer).unwrap() = value;
         let found = convert(raw).unwrap_err();
