@@ -4,6 +4,7 @@
 //! `WEIR_POLICY_FACTOR=100 cargo test --release --package weir-compile --test policy` asks as many
 //! times more questions than the normal run.
 
+mod cases;
 mod evaluator;
 mod kernel;
 mod nearest;
