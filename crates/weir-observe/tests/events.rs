@@ -102,7 +102,7 @@ mod events {
     }
 
     fn with_key(
-        record: EventRecord,
+        record: &EventRecord,
         protocol: Protocol,
         from: (&str, u16),
         to: (&str, u16),
@@ -118,7 +118,7 @@ mod events {
                 zone: [0; 2],
                 reserved: 0,
             },
-            ..record
+            ..*record
         }
     }
 
@@ -138,7 +138,7 @@ mod events {
             tcp_flags: 0x02,
             destination_endpoint: EndpointId(412),
             ..with_key(
-                record(kind::DROP, reason.number(), &syn()),
+                &record(kind::DROP, reason.number(), &syn()),
                 Protocol::TCP,
                 ("10.8.5.9", 47110),
                 ("10.8.3.41", 8080),
@@ -232,7 +232,7 @@ mod events {
             tcp_flags: 0x12,
             ..record(kind::TRACE, ObservationPoint::ToEndpoint as u8, &[])
         };
-        let to = with_key(to, Protocol::TCP, ("fd00:8::41", 80), ("fd00:8::9", 40000));
+        let to = with_key(&to, Protocol::TCP, ("fd00:8::41", 80), ("fd00:8::9", 40000));
         check(
             &to,
             Style::default(),
@@ -244,7 +244,7 @@ mod events {
             destination_identity: Identity::WORLD_IPV4,
             ..record(kind::TRACE, ObservationPoint::FromEndpoint as u8, &[])
         };
-        let from = with_key(from, Protocol::UDP, ("10.8.5.9", 5353), ("192.0.2.7", 53));
+        let from = with_key(&from, Protocol::UDP, ("10.8.5.9", 5353), ("192.0.2.7", 53));
         check(
             &from,
             Style::default(),
@@ -263,7 +263,7 @@ mod events {
             .write(&mut frame, &[])
             .unwrap();
         let echo = with_key(
-            record(kind::TRACE, ObservationPoint::ToOverlay as u8, &frame),
+            &record(kind::TRACE, ObservationPoint::ToOverlay as u8, &frame),
             Protocol::ICMP,
             ("10.8.5.9", 77),
             ("10.8.3.41", 0),
@@ -343,7 +343,7 @@ mod events {
             source_endpoint: EndpointId(0),
             source_identity: Identity(0),
             ..with_key(
-                record(kind::DROP, DropReason::InvalidSourceIp.number(), &[]),
+                &record(kind::DROP, DropReason::InvalidSourceIp.number(), &[]),
                 Protocol::UDP,
                 ("192.0.2.66", 53),
                 ("10.8.3.41", 53),
@@ -373,7 +373,7 @@ mod events {
             .write(&mut frame, &[0; 28])
             .unwrap();
         let large = with_key(
-            record(kind::DROP, DropReason::FragmentationNeeded.number(), &frame),
+            &record(kind::DROP, DropReason::FragmentationNeeded.number(), &frame),
             Protocol::UDP,
             ("10.8.5.9", 5353),
             ("192.0.2.7", 53),
@@ -424,7 +424,7 @@ mod events {
             hook: Hook::FromNetdev as u8,
             source_endpoint: EndpointId(0),
             ..with_key(
-                record(kind::DROP, DropReason::UnknownSender.number(), &frame),
+                &record(kind::DROP, DropReason::UnknownSender.number(), &frame),
                 Protocol::ICMP,
                 ("10.8.5.9", 77),
                 ("10.8.3.41", 0),
