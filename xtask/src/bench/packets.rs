@@ -17,6 +17,9 @@ const EXAMPLE: &str = "packet_cost";
 /// Nanoseconds that a packet of an established flow, and the first one of a new flow, may cost.
 const ESTABLISHED: f64 = 200.0;
 const NEW: f64 = 1000.0;
+const SERVICE_ESTABLISHED: f64 = 220.0;
+const SERVICE_NEW: f64 = 1_200.0;
+const DENIAL: f64 = 180.0;
 
 pub(super) fn measure() -> Result<Vec<Figure>> {
     let mut build = cargo();
@@ -76,13 +79,19 @@ fn figure(line: &str) -> Option<Figure> {
     })
 }
 
-/// Targets are for pod to pod on one node; what else is measured is printed for information.
+/// Targets are for pod to pod on one node; what else is measured is printed for information: services and policies by
+/// the ten thousand should cost what the first ones do.
 fn target(program: &str, case: &str) -> Target {
     match (program, case) {
         ("from_container", "established") => Target::AtMost(ESTABLISHED),
         ("from_container", "new") => Target::AtMost(NEW),
         // A full table visited in random order misses the caches.
         ("from_container", "established-500k") => Target::AtMost(2.0 * ESTABLISHED),
+        ("from_container", "service-established" | "service-10k-established") => {
+            Target::AtMost(SERVICE_ESTABLISHED)
+        }
+        ("from_container", "service-new" | "service-10k-new") => Target::AtMost(SERVICE_NEW),
+        ("from_container", "policy-denial" | "policy-denial-10k") => Target::AtMost(DENIAL),
         _ => Target::None,
     }
 }

@@ -2,6 +2,8 @@
 //! Measures what a packet costs in the loaded programs, for `cargo xtask bench packets`. Needs root; works in
 //! namespaces of its own and leaves nothing behind. Prints a line of JSON for each case.
 
+mod features;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -87,20 +89,26 @@ fn measure(datapath: &Datapath, family: Family) -> Result<()> {
     let single = per_packet(program, &vec![hot; ROUNDS * 20], 1)?;
     let own_cost = single - in_a_row;
 
+    features::measure(datapath, family, own_cost)?;
+
     let flows = flows();
     // The first ones find the table's memory in the caches, as a node does that opens a few thousand connections a
     // second; a quarter of a million in a row go through memory that nothing has touched before.
     let (few, many) = flows.split_at(FEW);
-    let new = single_runs(program, family, few, true)?;
+    let frames = |flows: &[(u16, u16)], syn| -> Vec<Vec<u8>> {
+        let frame = |&(client, port)| family.frame(client, port, syn);
+        flows.iter().map(frame).collect()
+    };
+    let new = single_runs(program, &frames(few, true))?;
     report("new", family, new - own_cost, new);
-    let new = single_runs(program, family, many, true)?;
+    let new = single_runs(program, &frames(many, true))?;
     report("new-250k", family, new - own_cost, new);
     let entries = datapath.maps.flows.count()?;
     ensure!(
         entries >= 2 * u64::try_from(CONNECTIONS)?,
         "only {entries} entries are in the flow table"
     );
-    let random = single_runs(program, family, &shuffled(flows), false)?;
+    let random = single_runs(program, &frames(&shuffled(flows), false))?;
     report("established-500k", family, random - own_cost, random);
     Ok(())
 }
@@ -128,15 +136,11 @@ fn shuffled(mut flows: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
     flows
 }
 
-/// Mean of one packet for each flow.
-fn single_runs(program: &Program, family: Family, flows: &[(u16, u16)], syn: bool) -> Result<f64> {
+/// Mean over packets that are all of different flows.
+fn single_runs(program: &Program, frames: &[Vec<u8>]) -> Result<f64> {
     let mut total = 0.0;
-    for chunk in flows.chunks(1000) {
-        let frames: Vec<Vec<u8>> = chunk
-            .iter()
-            .map(|&(client, port)| family.frame(client, port, syn))
-            .collect();
-        let runs: Vec<TestRun<'_>> = frames
+    for chunk in frames.chunks(1000) {
+        let runs: Vec<TestRun<'_>> = chunk
             .iter()
             .map(|frame| TestRun::new(frame).device(IfIndex(LINK)))
             .collect();
@@ -145,7 +149,7 @@ fn single_runs(program: &Program, family: Family, flows: &[(u16, u16)], syn: boo
         total += per_packet(program, &runs, 1)? * length;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    Ok(total / flows.len() as f64)
+    Ok(total / frames.len() as f64)
 }
 
 impl Family {
@@ -172,15 +176,28 @@ impl Family {
         }
     }
 
+    fn service(self, number: u32) -> Address {
+        let [_, a, b, c] = number.to_be_bytes();
+        match self {
+            Self::V4 => Address::from_v4([10, 96 + a, b, c]),
+            Self::V6 => Address([0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c]),
+        }
+    }
+
     /// A TCP packet from a client to the server.
     fn frame(self, client: u16, port: u16, syn: bool) -> Vec<u8> {
+        self.frame_to(client, port, self.pod(0), 80, syn)
+    }
+
+    /// A TCP packet from a client.
+    fn frame_to(self, client: u16, source: u16, to: Address, port: u16, syn: bool) -> Vec<u8> {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], MacAddress::GATEWAY.0);
-        let (from, to) = (self.pod(client), self.pod(0));
+        let from = self.pod(client);
         let ip = match self {
             Self::V4 => ethernet.ipv4(from.v4_octets(), to.v4_octets(), 255),
             Self::V6 => ethernet.ipv6(from.0, to.0, 255),
         };
-        let tcp = ip.tcp(port, 80, 1, 64_240);
+        let tcp = ip.tcp(source, port, 1, 64_240);
         let tcp = if syn { tcp.syn() } else { tcp.ack(1) };
         let mut frame = Vec::new();
         tcp.write(&mut frame, &[])
