@@ -18,6 +18,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     test::run(&test::Args {
         level: args.level,
         filter: None,
+        full: false,
         no_checks: false,
     })
 }

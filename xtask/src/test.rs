@@ -5,6 +5,7 @@
 //! compiled as the user and run as root.
 
 mod checks;
+mod netpol;
 mod runner;
 mod targets;
 
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Run only tests whose name contains this
     #[arg(long)]
     pub(crate) filter: Option<String>,
+    /// Everything in every variant, not each thing once: takes hours instead of minutes
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Leave out formatting, lints and the other checks of the source
     #[arg(long)]
     pub(crate) no_checks: bool,
@@ -38,6 +42,8 @@ pub(crate) enum Selection {
     Kernel,
     /// Tests on a whole lab: nodes, pods, traffic, faults
     Lab,
+    /// The network policy cases, every cell with real packets
+    Netpol,
     /// All of them
     All,
 }
@@ -48,6 +54,7 @@ impl Selection {
             Self::Unit => &[Level::Unit],
             Self::Kernel => &[Level::Kernel],
             Self::Lab => &[Level::Lab],
+            Self::Netpol => &[],
             Self::All => &[Level::Unit, Level::Kernel, Level::Lab],
         }
     }
@@ -60,23 +67,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     // Said before anything is built: nobody should wait minutes to learn that root is missing.
     let mut binary = None;
-    if levels.iter().any(|level| *level != Level::Unit) {
+    let netpol = matches!(args.level, Selection::Netpol | Selection::All);
+    if netpol || levels.iter().any(|level| *level != Level::Unit) {
         host::require()?;
         binary = Some(build::build(false)?);
     }
     if levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none() {
         checks::run(&mut tally);
     }
-    let targets = targets::compile()?;
+    let targets = if levels.is_empty() {
+        Vec::new()
+    } else {
+        targets::compile()?
+    };
     for level in levels {
         for target in targets.iter().filter(|target| target.level == *level) {
             runner::run(
                 target,
                 args.filter.as_deref(),
                 binary.as_deref(),
+                args.full,
                 &mut tally,
             )?;
         }
+    }
+    if let Some(weir) = binary.as_deref().filter(|_| netpol) {
+        netpol::run(weir, args.full, args.filter.as_deref(), &mut tally)?;
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
         runner::run_doc_tests(&mut tally)?;

@@ -100,6 +100,7 @@ pub(super) fn run(
     target: &Target,
     filter: Option<&str>,
     weir: Option<&Path>,
+    full: bool,
     tally: &mut Tally,
 ) -> Result<()> {
     let privileged = target.level != Level::Unit;
@@ -121,6 +122,9 @@ pub(super) fn run(
     if privileged {
         // A privileged test that lacks something must fail here, never pass as skipped.
         command.arg("WEIR_REQUIRE_KERNEL=1");
+        if full {
+            command.arg("WEIR_LAB_FULL=1");
+        }
     }
     command
         .args(["timeout", "--kill-after=10", LIMIT_SECONDS])
