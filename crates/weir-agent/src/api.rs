@@ -15,6 +15,7 @@ mod policy;
 mod services;
 mod status;
 mod stream;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -171,6 +172,10 @@ pub(crate) fn router(api: Api) -> Router {
         .route(path::FLOWS, get(stream::flows))
         .route(path::POLICIES, get(policies::all))
         .route(path::POLICY_SELECTORS, get(policies::selectors))
+        .route(
+            path::TRACE,
+            post(trace::trace).layer(DefaultBodyLimit::max(trace::LARGEST_QUESTION)),
+        )
         .route(path::KERNEL_POLICY, get(policy::all))
         .route("/v1/kernel/policy/{*reference}", get(policy::one))
         .route(path::LB_FRONTENDS, get(lb::frontends))

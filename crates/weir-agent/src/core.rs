@@ -33,7 +33,7 @@ use weir_api::endpoint::{EndpointCreated, EndpointRequest, Regenerated};
 use weir_api::service::ServicesCompared;
 use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
-use weir_datapath::{Datapath, Loader};
+use weir_datapath::{Datapath, DryRun, Loader};
 use weir_model::{IdentityTable, Touched};
 use weir_net::{Netlink, Route};
 
@@ -86,6 +86,8 @@ enum Waiting {
 struct Kernel {
     datapath: Datapath,
     config: DatapathConfig,
+    /// Questions to the same programs.
+    dry_run: Arc<DryRun>,
     /// The programs run at the links.
     active: bool,
 }

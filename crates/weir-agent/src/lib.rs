@@ -27,6 +27,7 @@ mod stale;
 mod store;
 mod telemetry;
 mod time;
+mod trace;
 mod usage;
 
 pub use args::Args;

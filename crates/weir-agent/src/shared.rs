@@ -12,7 +12,7 @@ use weir_abi::IfIndex;
 use weir_api::endpoint::Endpoint;
 use weir_api::status::{Controller, Device, IpamPool, Subsystem};
 use weir_compile::Compiled;
-use weir_datapath::Maps;
+use weir_datapath::{DryRun, Maps};
 use weir_datapath::collect::Collected;
 use weir_model::{IdentityTable, Node, NodeName, World};
 
@@ -39,6 +39,8 @@ pub(crate) struct Snapshot {
     pub(crate) policy_revisions: (u64, u64),
     /// None while no datapath is loaded.
     pub(crate) maps: Option<Arc<Maps>>,
+    /// Questions to the programs of that datapath.
+    pub(crate) dry_run: Option<Arc<DryRun>>,
 }
 
 /// What the collection of flows did so far.

@@ -87,6 +87,15 @@ impl Client {
         self.call("POST", path, None::<&()>)
     }
 
+    /// `POST` with a body, the answer decoded.
+    pub fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        self.call("POST", path, Some(body))
+    }
+
     /// `DELETE`; the answer has no body.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.open("DELETE", path, None).map(drop)

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod problem;
 pub mod service;
 pub mod status;
+pub mod trace;
 
 pub use client::{Client, ClientError};
 pub use problem::Problem;

@@ -29,6 +29,8 @@ pub const SERVICES_COMPARE: &str = "/v1/services/compare";
 pub const POLICIES: &str = "/v1/policies";
 /// `GET`: `Vec<`[`crate::policy::Selector`]`>`.
 pub const POLICY_SELECTORS: &str = "/v1/policies/selectors";
+/// `POST` with [`crate::trace::TraceRequest`]: `Vec<`[`crate::trace::Trace`]`>`, one for each port.
+pub const TRACE: &str = "/v1/trace";
 /// `GET`: `Vec<`[`crate::policy::EndpointPolicy`]`>` of all endpoints; `…/{reference}`: of one.
 pub const KERNEL_POLICY: &str = "/v1/kernel/policy";
 /// `GET`: newline-delimited [`crate::lb::LbFrontend`]s.

@@ -17,6 +17,7 @@ mod node;
 mod policy;
 mod service;
 mod status;
+mod trace;
 mod version;
 
 use crate::error::CliError;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Endpoint(endpoint::Args),
     Service(service::Args),
     Policy(policy::Args),
+    Trace(trace::Args),
     Monitor(monitor::Args),
     Flows(Box<flows::Args>),
     Bpf(bpf::Args),
@@ -85,6 +87,7 @@ pub(crate) fn run(command: Command, context: &mut Context) -> Result<Outcome, Cl
         Command::Endpoint(args) => endpoint::run(args, context),
         Command::Service(args) => service::run(args, context),
         Command::Policy(args) => policy::run(args, context),
+        Command::Trace(args) => trace::run(&args, context),
         Command::Monitor(args) => monitor::run(args, context),
         Command::Flows(args) => flows::run(*args, context),
         Command::Bpf(args) => bpf::run(args, context),

@@ -69,7 +69,10 @@ pub fn pod(text: &str) -> Result<Pod, String> {
                 _ => Err(format!("{described} is no pod")),
             },
             Ok(_) => Err(format!("{described} has ended")),
-            Err(problem) => Err(format!("{described}: {}: {}", problem.field, problem.message)),
+            Err(problem) => Err(format!(
+                "{described}: {}: {}",
+                problem.field, problem.message
+            )),
         };
     }
     Err("it has no Pod, and nothing with a pod template".to_owned())
@@ -132,7 +135,9 @@ mod tests {
         let check = |text: &str| pod(text).unwrap().reference.to_string();
         let spec = "spec: {containers: [{name: c}]}";
         assert_eq!(
-            check(&format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: shop}}\n{spec}")),
+            check(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: shop}}\n{spec}"
+            )),
             "shop/a"
         );
         let deployment = format!(

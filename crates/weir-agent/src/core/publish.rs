@@ -44,6 +44,10 @@ impl Core {
                 .kernel
                 .as_ref()
                 .map(|kernel| Arc::clone(&kernel.datapath.maps)),
+            dry_run: self
+                .kernel
+                .as_ref()
+                .map(|kernel| Arc::clone(&kernel.dry_run)),
         });
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use weir_api::endpoint::EndpointState;
 use weir_compile::{Compiled, NodeIndices, Rows};
-use weir_datapath::{Loader, Maps};
+use weir_datapath::{DryRun, Loader, Maps};
 use weir_model::Touched;
 use weir_net::Netlink;
 
@@ -262,6 +262,7 @@ impl Core {
                 self.kernel = Some(Kernel {
                     datapath,
                     config: wanted,
+                    dry_run: Arc::new(DryRun::new(self.loader.clone(), wanted)),
                     active: false,
                 });
                 self.shared.report("datapath", true, "programs loaded");

@@ -90,7 +90,11 @@ impl Opening {
                 self.sealed(segment, 6)
             }
             Protocol::ICMP | Protocol::ICMPV6 => {
-                let kind = if self.protocol == Protocol::ICMP { 8 } else { 128 };
+                let kind = if self.protocol == Protocol::ICMP {
+                    8
+                } else {
+                    128
+                };
                 let mut message = vec![kind, 0, 0, 0];
                 message.extend(self.source_port.to_be_bytes());
                 message.extend([0, 1]);

@@ -86,12 +86,16 @@ impl Role {
 }
 
 /// Finds who is meant; a pod that is only supposed is put into the scene.
-pub(super) fn resolve(scene: &mut Scene<'_>, place: &Place, role: Role) -> Result<Party, TraceError> {
+pub(super) fn resolve(
+    scene: &mut Scene<'_>,
+    place: &Place,
+    role: Role,
+) -> Result<Party, TraceError> {
     let party = match place {
         Place::Pod(name) => of_pod(scene, find_pod(scene, name)?),
         Place::Service(name) => service(scene, name)?,
         Place::Node(name) => node(scene, name)?,
-        Place::Address(address) => Ok(of_address(scene, *address))?,
+        Place::Address(address) => of_address(scene, *address),
         Place::Endpoint(id) => endpoint(scene, *id)?,
         Place::Identity(number) => identity(scene, Identity(*number), role)?,
         Place::Labels(labels) => labelled(scene, labels, role)?,
@@ -100,7 +104,10 @@ pub(super) fn resolve(scene: &mut Scene<'_>, place: &Place, role: Role) -> Resul
     };
     if role == Role::Source && matches!(party.what, What::Service(_)) {
         return Err(TraceError::Invalid {
-            message: format!("{} is a service: connections begin at pods, nodes or outside", party.name),
+            message: format!(
+                "{} is a service: connections begin at pods, nodes or outside",
+                party.name
+            ),
         });
     }
     Ok(party)
@@ -155,7 +162,9 @@ fn service(scene: &Scene<'_>, name: &str) -> Result<Party, TraceError> {
 
 fn of_service(service: Arc<Service>) -> Party {
     let balancers = service.load_balancer_ips();
-    let outside: Vec<_> = balancers.chain(service.external_ips.iter().copied()).collect();
+    let outside: Vec<_> = balancers
+        .chain(service.external_ips.iter().copied())
+        .collect();
     let mut addresses = service.cluster_ips.to_vec();
     addresses.extend(outside);
     Party {
@@ -196,7 +205,9 @@ pub(super) fn of_address(scene: &Scene<'_>, address: IpAddr) -> Party {
         };
     }
     let mut services = scene.world.services();
-    if let Some(service) = services.find(|one| of_service(Arc::clone(one)).addresses.contains(&address)) {
+    if let Some(service) =
+        services.find(|one| of_service(Arc::clone(one)).addresses.contains(&address))
+    {
         let mut party = of_service(Arc::clone(service));
         party.addresses = vec![address];
         return party;
@@ -241,7 +252,9 @@ fn identity(scene: &mut Scene<'_>, number: Identity, role: Role) -> Result<Party
         return node(scene, other.as_str());
     }
     let Some(set) = scene.snapshot.identities.set(number).cloned() else {
-        return Err(missing(format!("there is no identity {number} on this node")));
+        return Err(missing(format!(
+            "there is no identity {number} on this node"
+        )));
     };
     let pods = scene.world.pods().filter(|pod| LabelSet::of(pod) == set);
     let pods: Vec<_> = pods.cloned().collect();
@@ -255,14 +268,22 @@ fn choose(scene: &mut Scene<'_>, pods: Vec<Arc<Pod>>, role: Role, what: &str) ->
     let ready = |pod: &&Arc<Pod>| !pod.addresses.is_empty();
     let here = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(own);
     let mut good = pods.iter().filter(ready);
-    let chosen = pods.iter().filter(ready).find(here).or_else(|| good.next())?;
+    let chosen = pods
+        .iter()
+        .filter(ready)
+        .find(here)
+        .or_else(|| good.next())?;
     if pods.len() > 1 {
         let (count, role) = (pods.len(), role.name());
         let name = &chosen.reference;
-        scene.notes.push(format!("{count} pods have {what}; {name} is the {role}"));
+        scene
+            .notes
+            .push(format!("{count} pods have {what}; {name} is the {role}"));
     } else {
         let (name, role) = (&chosen.reference, role.name());
-        scene.notes.push(format!("{name}, with {what}, is the {role}"));
+        scene
+            .notes
+            .push(format!("{name}, with {what}, is the {role}"));
     }
     Some(of_pod(scene, Arc::clone(chosen)))
 }
@@ -331,9 +352,9 @@ fn manifest(scene: &mut Scene<'_>, text: &str, role: Role) -> Result<Party, Trac
         message: format!("the manifest of the {} is refused: {message}", role.name()),
     })?;
     let known = scene.world.pod(&pod.reference).cloned();
-    if let Some(known) = known.filter(|known| {
-        LabelSet::of(known) == LabelSet::of(&pod) && !known.addresses.is_empty()
-    }) {
+    if let Some(known) = known
+        .filter(|known| LabelSet::of(known) == LabelSet::of(&pod) && !known.addresses.is_empty())
+    {
         return Ok(of_pod(scene, known));
     }
     suppose(scene, pod, "it is in a manifest")
@@ -346,7 +367,9 @@ fn suppose(scene: &mut Scene<'_>, mut pod: Pod, why: &str) -> Result<Party, Trac
     pod.host_network = false;
     pod.addresses = scene.free_addresses();
     if pod.addresses.is_empty() {
-        return Err(missing(format!("node {own} has no address for a pod that is only supposed")));
+        return Err(missing(format!(
+            "node {own} has no address for a pod that is only supposed"
+        )));
     }
     let pod = Arc::new(pod);
     scene.suppose(
@@ -374,10 +397,18 @@ pub(super) fn target(
     let offered = offered(destination);
     let Some(text) = text else {
         let first = offered.first();
-        let (port, protocol) = first.map_or((80, Protocol::TCP), |(_, port, protocol)| (*port, *protocol));
+        let (port, protocol) = first.map_or((80, Protocol::TCP), |(_, port, protocol)| {
+            (*port, *protocol)
+        });
         let name = &destination.name;
-        let why = if first.is_some() { "the first that it has" } else { "it declares none" };
-        scene.notes.push(format!("no port was given: {port}/{protocol} of {name} ({why})"));
+        let why = if first.is_some() {
+            "the first that it has"
+        } else {
+            "it declares none"
+        };
+        scene.notes.push(format!(
+            "no port was given: {port}/{protocol} of {name} ({why})"
+        ));
         return Ok(Target { protocol, port });
     };
     let icmp = if v4 { Protocol::ICMP } else { Protocol::ICMPV6 };
@@ -392,23 +423,42 @@ pub(super) fn target(
         Some("UDP") => Some(Protocol::UDP),
         Some("SCTP") => Some(Protocol::SCTP),
         Some("ICMP" | "ICMPV6" | "ICMPV4") => {
-            return Ok(Target { protocol: icmp, port: 0 });
+            return Ok(Target {
+                protocol: icmp,
+                port: 0,
+            });
         }
         Some(other) => {
             return Err(TraceError::Invalid {
-                message: format!("`{other}` is no protocol that can be traced: TCP, UDP, SCTP or ICMP"),
+                message: format!(
+                    "`{other}` is no protocol that can be traced: TCP, UDP, SCTP or ICMP"
+                ),
             });
         }
     };
-    let fits = |(_, _, offered): &&(String, u16, Protocol)| protocol.is_none_or(|wanted| wanted == *offered);
+    let fits = |(_, _, offered): &&(String, u16, Protocol)| {
+        protocol.is_none_or(|wanted| wanted == *offered)
+    };
     if let Ok(port) = number.parse::<u16>() {
-        let known = offered.iter().filter(fits).find(|(_, offered, _)| *offered == port);
+        let known = offered
+            .iter()
+            .filter(fits)
+            .find(|(_, offered, _)| *offered == port);
         let protocol = protocol.or_else(|| known.map(|(_, _, protocol)| *protocol));
-        return Ok(Target { protocol: protocol.unwrap_or(Protocol::TCP), port });
+        return Ok(Target {
+            protocol: protocol.unwrap_or(Protocol::TCP),
+            port,
+        });
     }
-    let named = offered.iter().filter(fits).find(|(name, _, _)| name == number);
+    let named = offered
+        .iter()
+        .filter(fits)
+        .find(|(name, _, _)| name == number);
     named
-        .map(|(_, port, protocol)| Target { protocol: *protocol, port: *port })
+        .map(|(_, port, protocol)| Target {
+            protocol: *protocol,
+            port: *port,
+        })
         .ok_or_else(|| missing(format!("{} has no port named `{number}`", destination.name)))
 }
 
@@ -418,12 +468,20 @@ fn offered(party: &Party) -> Vec<(String, u16, Protocol)> {
         What::Pod(pod) => {
             let ports = pod.container_ports.iter();
             ports
-                .map(|port| (port.name.clone().unwrap_or_default(), port.port, port.protocol))
+                .map(|port| {
+                    (
+                        port.name.clone().unwrap_or_default(),
+                        port.port,
+                        port.protocol,
+                    )
+                })
                 .collect()
         }
         What::Service(service) => {
             let ports = service.ports.iter();
-            ports.map(|port| (port.name.to_string(), port.port, port.protocol)).collect()
+            ports
+                .map(|port| (port.name.to_string(), port.port, port.protocol))
+                .collect()
         }
         What::Node | What::World => Vec::new(),
     }

@@ -75,7 +75,9 @@ impl<'a> Scene<'a> {
             View::compiled(self.shared, &self.snapshot, &self.world, node, config)
         };
         let view = Rc::new(view);
-        self.views.borrow_mut().insert(name.clone(), Rc::clone(&view));
+        self.views
+            .borrow_mut()
+            .insert(name.clone(), Rc::clone(&view));
         Ok(view)
     }
 
@@ -123,7 +125,11 @@ impl<'a> Scene<'a> {
         };
         let taken = |address: &IpAddr| {
             self.world.pods().any(|pod| pod.addresses.contains(address))
-                || self.snapshot.compiled.owners.contains_key(&(*address).into())
+                || self
+                    .snapshot
+                    .compiled
+                    .owners
+                    .contains_key(&(*address).into())
         };
         let mut found: Vec<IpAddr> = Vec::new();
         for cidr in &node.pod_cidrs {
@@ -151,11 +157,7 @@ impl<'a> Scene<'a> {
 fn last_addresses(net: ipnet::IpNet) -> impl Iterator<Item = IpAddr> {
     let last = net.broadcast();
     (1_u8..=250).map(move |back| match last {
-        IpAddr::V4(ip) => {
-            IpAddr::V4(ip.to_bits().saturating_sub(u32::from(back)).into())
-        }
-        IpAddr::V6(ip) => {
-            IpAddr::V6(ip.to_bits().saturating_sub(u128::from(back)).into())
-        }
+        IpAddr::V4(ip) => IpAddr::V4(ip.to_bits().saturating_sub(u32::from(back)).into()),
+        IpAddr::V6(ip) => IpAddr::V6(ip.to_bits().saturating_sub(u128::from(back)).into()),
     })
 }

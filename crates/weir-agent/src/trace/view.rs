@@ -152,9 +152,11 @@ impl View {
             Meanings::Live(directory) => directory
                 .rules(cookie)
                 .map_or_else(Vec::new, |rules| rules.to_vec()),
-            Meanings::Compiled(policy, _) => policy
-                .origins(cookie)
-                .map_or_else(Vec::new, |origins| origins.iter().map(policy_rule).collect()),
+            Meanings::Compiled(policy, _) => {
+                policy.origins(cookie).map_or_else(Vec::new, |origins| {
+                    origins.iter().map(policy_rule).collect()
+                })
+            }
         }
     }
 
@@ -291,13 +293,31 @@ fn tables(
         .map(|address| (PrefixKey::host(*address), address_row()));
     tables.ipcache = of_services.collect();
     // What policy needs at a service's address wins.
-    tables.ipcache.extend(rows.ipcache.iter().map(|(key, row)| (*key, *row)));
-    tables.endpoints = rows.endpoints.iter().map(|(key, row)| (*key, *row)).collect();
-    tables.masquerade_exempt = rows.masquerade_exempt.iter().map(|key| (*key, ())).collect();
+    tables
+        .ipcache
+        .extend(rows.ipcache.iter().map(|(key, row)| (*key, *row)));
+    tables.endpoints = rows
+        .endpoints
+        .iter()
+        .map(|(key, row)| (*key, *row))
+        .collect();
+    tables.masquerade_exempt = rows
+        .masquerade_exempt
+        .iter()
+        .map(|key| (*key, ()))
+        .collect();
     tables.nodes = rows.nodes.iter().map(|(key, row)| (key.0, *row)).collect();
     tables.policy = rows.policy.iter().map(|(key, row)| (*key, *row)).collect();
-    tables.frontends = services.frontends.iter().map(|(key, row)| (*key, *row)).collect();
-    tables.backends = services.backends.iter().map(|(place, row)| (place, *row)).collect();
+    tables.frontends = services
+        .frontends
+        .iter()
+        .map(|(key, row)| (*key, *row))
+        .collect();
+    tables.backends = services
+        .backends
+        .iter()
+        .map(|(place, row)| (place, *row))
+        .collect();
     for (service, backends) in services.service_backends.iter() {
         let rows = backends.iter().map(|one| (one.key(service), one.row()));
         tables.service_backends.extend(rows);
@@ -314,7 +334,10 @@ fn tables(
         source_mac: SOME_MAC,
         egress: device,
     };
-    for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+    for any in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ] {
         if let Ok(net) = IpNet::new(any, 0) {
             tables.routes.insert(prefix_key(net), Ok(route));
         }

@@ -2,6 +2,7 @@
 //! `policy`: what is in force, and whom it is about.
 
 mod show;
+mod trace;
 mod wait;
 
 use super::{Context, Outcome};
@@ -46,6 +47,15 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Shows whether policies allow a connection, and which rule decides
+    ///
+    /// No packet is sent and nothing changes: the programs themselves say what they would do, over
+    /// their live maps. Exit status 0: allowed, 1: denied.
+    #[command(after_help = "Examples:\n  \
+        weir policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web --dport 8080\n  \
+        weir policy trace --src-k8s-pod shop:cli --dst-service shop/web --dport 80/TCP -v\n  \
+        weir policy trace -s k8s:app=cli -d k8s:app=web --dport 80 --with new-policy.yaml")]
+    Trace(Box<trace::Args>),
     /// Waits until every endpoint of this node has realized a revision
     #[command(
         after_help = "Examples:\n  weir policy wait 7\n  weir policy wait 7 --max-wait-time 10"
@@ -97,6 +107,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError
             context.emit(&output.format, &all, |all| show::selectors(all, verbose))?;
             Ok(Outcome::Fine)
         }
+        Command::Trace(args) => trace::run(&args, context),
         Command::Wait {
             revision,
             max_wait_time,
