@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use weir_abi::policy::PolicyDirection;
 use weir_abi::service::FrontendKey;
-use weir_abi::{Address, PolicyCookie, Port, Protocol, ServiceId};
+use weir_abi::{Address, Identity, PolicyCookie, Port, Protocol, ServiceId};
 use weir_api::policy::PolicyRule;
-use weir_compile::policy::{Origin, Origins, PolicyCompiler};
+use weir_compile::policy::{Origin, Origins, Peer, PolicyCompiler, Question, explain};
 use weir_compile::service::{FrontendOwner, ServiceCompiler};
-use weir_model::{LabelSet, PolicyRef, World};
+use weir_model::{IdentityTable, LabelSet, PolicyRef, World};
+use weir_observe::Denial;
 
 /// Numbers of services, and what is behind them.
 #[derive(Debug, Default)]
@@ -120,6 +121,37 @@ impl Directory {
         policies
             .map(|policy| whole_policy(&policy.reference))
             .collect()
+    }
+
+    /// The rule that would have allowed a connection, but for what.
+    pub(crate) fn nearest_miss(
+        &self,
+        denial: &Denial,
+        identities: &IdentityTable,
+    ) -> Option<String> {
+        let world = self.world();
+        let peer = match identities.set(denial.peer) {
+            Some(set) => Peer::Pod(set),
+            None if denial.peer == Identity::HOST => Peer::Node {
+                own: true,
+                pod: None,
+            },
+            None if denial.peer == Identity::REMOTE_NODE => Peer::Node {
+                own: false,
+                pod: None,
+            },
+            None => Peer::Outside,
+        };
+        let question = Question {
+            subject: identities.set(denial.subject)?,
+            direction: denial.direction,
+            peer,
+            peer_address: Some(denial.peer_address.to_ip()),
+            protocol: denial.protocol,
+            port: denial.port,
+        };
+        let nearest = explain(&world, &question).nearest?;
+        Some(nearest.to_string())
     }
 
     /// `shop/web:http`; the number stands in the place of a name that there is not.

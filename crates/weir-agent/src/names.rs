@@ -11,7 +11,7 @@ use weir_abi::{Address, EndpointId, Identity, IfIndex, PolicyCookie, Port, Proto
 use weir_api::endpoint::Endpoint;
 use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
-use weir_observe::{BootClock, Names};
+use weir_observe::{BootClock, Denial, Names};
 
 use crate::directory::Directory;
 use crate::shared::{Shared, Snapshot};
@@ -25,7 +25,12 @@ pub(crate) struct SnapshotNames {
     /// What takes a look at more than one object, remembered: a flood of drops asks the same again and again.
     reasons: RefCell<HashMap<ServiceId, Option<String>>>,
     isolating: RefCell<HashMap<(EndpointId, PolicyDirection), Vec<PolicyRule>>>,
+    misses: RefCell<HashMap<Denial, Option<String>>>,
 }
+
+/// Denials that are explained, at most: every policy of the cluster is looked at for each, and a scanner makes
+/// thousands of different ones.
+const EXPLAINED: usize = 256;
 
 impl SnapshotNames {
     pub(crate) fn new(shared: &Shared) -> Self {
@@ -47,6 +52,7 @@ impl SnapshotNames {
             clock,
             reasons: RefCell::default(),
             isolating: RefCell::default(),
+            misses: RefCell::default(),
         }
     }
 
@@ -161,6 +167,18 @@ impl Names for SnapshotNames {
             set.map_or_else(Vec::new, |set| self.directory.isolating(set, direction))
         });
         policies.clone()
+    }
+
+    fn nearest_miss(&self, denial: &Denial) -> Option<String> {
+        let mut known = self.misses.borrow_mut();
+        if known.len() >= EXPLAINED && !known.contains_key(denial) {
+            return None;
+        }
+        let miss = known.entry(*denial).or_insert_with(|| {
+            let identities = &self.snapshot.identities;
+            self.directory.nearest_miss(denial, identities)
+        });
+        miss.clone()
     }
 
     fn labels(&self, identity: Identity) -> Vec<String> {

@@ -14,7 +14,7 @@ use weir_abi::{Address, Identity};
 use weir_api::event::Event;
 use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
-use weir_observe::{Decoded, Names, decode, verdicts};
+use weir_observe::{Decoded, Denial, Names, decode, verdicts};
 
 use crate::names::{SnapshotNames, owner_name};
 
@@ -138,6 +138,10 @@ impl Names for SeenNames<'_> {
 
     fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
         self.names.isolating(endpoint, direction)
+    }
+
+    fn nearest_miss(&self, denial: &Denial) -> Option<String> {
+        self.names.nearest_miss(denial)
     }
 
     fn labels(&self, identity: Identity) -> Vec<String> {

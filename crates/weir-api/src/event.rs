@@ -81,6 +81,9 @@ pub struct PacketEvent {
     /// allows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub isolated_by: Vec<PolicyRule>,
+    /// The rule that would have allowed the packet, but for what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest_miss: Option<String>,
     /// The source before translation, where it was translated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_source: Option<String>,

@@ -7,7 +7,7 @@
 
 use crate::hex;
 use crate::hint::{Evidence, hint};
-use crate::names::{Names, best};
+use crate::names::{Denial, Names, best};
 use crate::packet::{Inner, Packet, tcp_flags};
 use weir_abi::event::{EVENT_VERSION, EventRecord, flags, kind, policy_flags, signal};
 use weir_abi::observation::Hook;
@@ -275,9 +275,37 @@ fn judge(event: &mut PacketEvent, record: &EventRecord, names: &impl Names) {
             event.denied_by = std::mem::take(allowed_by);
             if event.denied_by.is_empty() {
                 event.isolated_by = names.isolating(endpoint, direction);
+                event.nearest_miss = names.nearest_miss(&denial(record, direction));
             }
             direction.name().clone_into(&mut event.direction);
         }
+    }
+}
+
+fn denial(record: &EventRecord, direction: PolicyDirection) -> Denial {
+    let key = &record.key;
+    let translated = record.translated_destination != Address::UNSPECIFIED;
+    let (destination, port) = if translated {
+        (
+            record.translated_destination,
+            record.translated_destination_port,
+        )
+    } else {
+        (key.destination, key.destination_port)
+    };
+    let (source, target) = (record.source_identity, record.destination_identity);
+    let (subject, peer, peer_address) = match direction {
+        PolicyDirection::Egress => (source, target, destination),
+        PolicyDirection::Ingress => (target, source, key.source),
+    };
+    let has_ports = matches!(key.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP);
+    Denial {
+        direction,
+        subject,
+        peer,
+        peer_address,
+        protocol: key.protocol,
+        port: if has_ports { port.get() } else { 0 },
     }
 }
 
@@ -343,6 +371,7 @@ fn verdict(packet: &PacketEvent, denied: bool, direction: PolicyDirection) -> Pa
         verdict.extended = 0;
         verdict.denied_by.clear();
         verdict.isolated_by.clear();
+        verdict.nearest_miss = None;
     }
     match direction {
         PolicyDirection::Egress => verdict.ingress_allowed_by.clear(),

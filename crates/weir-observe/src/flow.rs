@@ -163,6 +163,9 @@ fn policies(packet: &PacketEvent) -> String {
             let _ = write!(text, ", {what} {}", names.join(", "));
         }
     }
+    if let Some(miss) = &packet.nearest_miss {
+        let _ = write!(text, ", nearest {miss}");
+    }
     text
 }
 

@@ -46,7 +46,10 @@ fn specific(
             sender?, source?
         ),
         DropReason::PolicyDenied | DropReason::PolicyDeny => {
-            let what = denial(reason, event);
+            let mut what = denial(reason, event);
+            if let Some(miss) = &event.nearest_miss {
+                let _ = write!(what, "; nearest is {miss}");
+            }
             match policy_trace(event) {
                 Some(command) => format!("{what}: run `{command}`"),
                 None if event.isolated_by.is_empty() && event.denied_by.is_empty() => return None,

@@ -24,4 +24,4 @@ pub mod packet;
 pub use clock::BootClock;
 pub use decode::{DecodeProblem, Decoded, Decoder, Problems, Signal, decode, verdicts};
 pub use filter::Filter;
-pub use names::Names;
+pub use names::{Denial, Names};

@@ -3,8 +3,22 @@
 
 use weir_abi::number::{EndpointId, IfIndex, PolicyCookie, ServiceId};
 use weir_abi::policy::PolicyDirection;
-use weir_abi::{Address, Identity};
+use weir_abi::{Address, Identity, Protocol};
 use weir_api::policy::PolicyRule;
+
+/// A connection that policy denied, as the side that denied it sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Denial {
+    pub direction: PolicyDirection,
+    /// Whose policies were asked.
+    pub subject: Identity,
+    /// Who is at the other end.
+    pub peer: Identity,
+    pub peer_address: Address,
+    pub protocol: Protocol,
+    /// The destination's, after services.
+    pub port: u16,
+}
 
 /// Names for what records carry as numbers. Look-ups must be cheap: each event makes a few.
 pub trait Names {
@@ -49,6 +63,12 @@ pub trait Names {
     fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
         let _ = (endpoint, direction);
         Vec::new()
+    }
+
+    /// The rule that would have allowed a connection, but for what: a sentence.
+    fn nearest_miss(&self, denial: &Denial) -> Option<String> {
+        let _ = denial;
+        None
     }
 
     /// The label set behind an identity; empty: not known.

@@ -16,7 +16,7 @@ mod events {
     use weir_api::policy::PolicyRule;
     use weir_observe::line::{Style, format};
     use weir_observe::{
-        BootClock, DecodeProblem, Decoded, Decoder, Names, Signal, decode, verdicts,
+        BootClock, DecodeProblem, Decoded, Decoder, Denial, Names, Signal, decode, verdicts,
     };
     use zerocopy::IntoBytes;
 
@@ -57,6 +57,9 @@ mod events {
         }
         fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
             vec![policy(&format!("rule-{cookie}"), Some(0))]
+        }
+        fn nearest_miss(&self, denial: &Denial) -> Option<String> {
+            Some(format!("a rule without port {}", denial.port))
         }
         fn isolating(&self, endpoint: EndpointId, direction: PolicyDirection) -> Vec<PolicyRule> {
             vec![policy(
@@ -545,7 +548,7 @@ mod events {
         let lines = format(&event(&isolated), Style::default());
         assert_eq!(
             lines[1],
-            "   hint: no policy rule allows this to enter shop/web, which is isolated by shop/deny-ingress-412: run `weir policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web --dport 8080/TCP`"
+            "   hint: no policy rule allows this to enter shop/web, which is isolated by shop/deny-ingress-412; nearest is a rule without port 8080: run `weir policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web --dport 8080/TCP`"
         );
         let denied = EventRecord {
             policy: EGRESS_ASKED | EGRESS_DENIED,

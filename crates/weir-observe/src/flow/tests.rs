@@ -42,6 +42,7 @@ fn denied() -> PacketEvent {
         service: None,
         translated_destination: None,
         translated_destination_name: None,
+        nearest_miss: Some("shop/web ingress[0]: it wants app=cli".to_owned()),
         isolated_by: vec![PolicyRule {
             kind: "NetworkPolicy".to_owned(),
             namespace: "shop".to_owned(),
@@ -92,7 +93,7 @@ fn flows_are_lines_with_names_first() {
             ..FlowStyle::default()
         },
         &[
-            "2026-03-01T10:00:01.000000000Z: [2001:db8::7]:4000 (world-ipv6) <> shop/web-1:8080 (ID:20817) Policy denied (POLICY_DENIED) DROPPED (TCP Flags: SYN), isolated by shop/deny",
+            "2026-03-01T10:00:01.000000000Z: [2001:db8::7]:4000 (world-ipv6) <> shop/web-1:8080 (ID:20817) Policy denied (POLICY_DENIED) DROPPED (TCP Flags: SYN), isolated by shop/deny, nearest shop/web ingress[0]: it wants app=cli",
             "  hint: look",
         ],
     );
@@ -100,7 +101,7 @@ fn flows_are_lines_with_names_first() {
         &Event::PolicyVerdict(denied()),
         FlowStyle::default(),
         &[
-            "2026-03-01T10:00:01.000000000Z: [2001:db8::7]:4000 (world-ipv6) <> shop/web-1:8080 (ID:20817) policy-verdict INGRESS DENIED (TCP Flags: SYN), isolated by shop/deny",
+            "2026-03-01T10:00:01.000000000Z: [2001:db8::7]:4000 (world-ipv6) <> shop/web-1:8080 (ID:20817) policy-verdict INGRESS DENIED (TCP Flags: SYN), isolated by shop/deny, nearest shop/web ingress[0]: it wants app=cli",
         ],
     );
 }
