@@ -10,6 +10,7 @@ use weir_model::{Change, Pod};
 use crate::ObjectProblem;
 use crate::convert::{Converted, convert, describe};
 use crate::document::{Documents, objects};
+use crate::object::Object;
 
 /// What a manifest says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,11 +65,11 @@ pub fn pod(text: &str) -> Result<Pod, String> {
         };
         let described = describe(&raw);
         return match convert(raw) {
-            Ok(Converted::Object(object)) => match object.change() {
-                Change::Pod(pod) => Ok(Pod::clone(&pod)),
-                _ => Err(format!("{described} is no pod")),
-            },
-            Ok(_) => Err(format!("{described} has ended")),
+            Ok(Converted::Object(Object::Pod(pod))) => Ok(Pod::clone(&pod)),
+            Ok(Converted::Object(_) | Converted::Instead(..) | Converted::Skipped(_)) => {
+                Err(format!("{described} is no pod"))
+            }
+            Ok(Converted::Ended) => Err(format!("{described} has ended")),
             Err(problem) => Err(format!(
                 "{described}: {}: {}",
                 problem.field, problem.message

@@ -156,12 +156,12 @@ mod tests {
         list.iter().map(|value| (*value).to_owned()).collect()
     }
 
-    fn check(requirement: Requirement, shown: &str, matched: &[bool; 3]) {
+    fn check(requirement: Requirement, shown: &str, matched: [bool; 3]) {
         let sets: [&[(&str, &str)]; 3] = [&[("app", "web")], &[("app", "")], &[("tier", "front")]];
         let selector = LabelSelector::new([requirement]).unwrap();
         assert_eq!(selector.to_string(), shown);
         let found = sets.map(|set| selector.matches(&Labels::new(set.iter().copied()).unwrap()));
-        assert_eq!(&found, matched, "{shown}");
+        assert_eq!(found, matched, "{shown}");
     }
 
     #[test]
@@ -172,28 +172,28 @@ mod tests {
         check(
             Requirement::In(app(), one()),
             "app=web",
-            &[true, false, false],
+            [true, false, false],
         );
         check(
             Requirement::In(app(), two()),
             "app in (api,web)",
-            &[true, false, false],
+            [true, false, false],
         );
         check(
             Requirement::NotIn(app(), one()),
             "app!=web",
-            &[false, true, true],
+            [false, true, true],
         );
         check(
             Requirement::NotIn(app(), two()),
             "app notin (api,web)",
-            &[false, true, true],
+            [false, true, true],
         );
-        check(Requirement::Exists(app()), "app", &[true, true, false]);
+        check(Requirement::Exists(app()), "app", [true, true, false]);
         check(
             Requirement::DoesNotExist(app()),
             "!app",
-            &[false, false, true],
+            [false, false, true],
         );
     }
 
