@@ -162,11 +162,6 @@ impl Object {
     pub(crate) fn value_mut(&mut self) -> &mut Value {
         &mut self.0
     }
-
-    /// The object as YAML, without a document marker.
-    pub(crate) fn to_yaml(&self) -> Result<String> {
-        Ok(serde_saphyr::to_string(&self.0)?)
-    }
 }
 
 fn collect(document: Value, objects: &mut Vec<Object>) -> Result<()> {
@@ -383,7 +378,8 @@ mod tests {
                 "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": word}}
             });
             let object = Object::new(text).unwrap();
-            let again = Object::parse_all(&object.to_yaml().unwrap()).unwrap();
+            let again =
+                Object::parse_all(&serde_saphyr::to_string(object.value()).unwrap()).unwrap();
             assert_eq!(
                 again.first().unwrap().text("/metadata/labels/x"),
                 Some(word),

@@ -18,8 +18,21 @@ use crate::object::{Key, Object};
 pub(crate) struct Store {
     objects: BTreeMap<Key, Object>,
     version: u64,
-    /// Kinds and namespaces with changes that are not published.
-    dirty: BTreeSet<(String, String)>,
+    /// Kinds and namespaces with changes that are not published, and which shards of them have changed.
+    dirty: BTreeMap<(String, String), BTreeSet<u8>>,
+}
+
+/// The parts into which the many objects of one kind and namespace are divided, by their names.
+const SHARDS: u8 = 64;
+/// More objects than this are many; and when they have become this few, they are many no more.
+const MANY: usize = 200;
+const FEW: usize = 100;
+
+fn shard_of(name: &str) -> u8 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    u8::try_from(hash % u32::from(SHARDS)).unwrap_or_default()
 }
 
 /// What an upsert did.
@@ -123,7 +136,7 @@ impl Store {
     /// The namespaces in which objects of these kinds have changed since the last time they were published.
     pub(crate) fn dirty(&self, kinds: &[&str]) -> BTreeSet<String> {
         self.dirty
-            .iter()
+            .keys()
             .filter(|(kind, _)| kinds.contains(&kind.as_str()))
             .map(|(_, namespace)| namespace.clone())
             .collect()
@@ -138,15 +151,20 @@ impl Store {
     }
 
     fn mark(&mut self, key: &Key) {
-        self.dirty.insert((key.kind.clone(), key.namespace.clone()));
+        let place = (key.kind.clone(), key.namespace.clone());
+        let shards = self.dirty.entry(place).or_default();
+        shards.insert(shard_of(&key.name));
     }
 }
 
-/// Writes the objects where agents find them: one file for each kind and namespace, then the file `revision`.
+/// Writes the objects where agents find them: one file for each kind and namespace, or many where there are many
+/// objects, then the file `revision`.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     folder: PathBuf,
     revision: u64,
+    /// The kinds and namespaces with many files.
+    divided: BTreeSet<(String, String)>,
 }
 
 impl Publisher {
@@ -155,6 +173,7 @@ impl Publisher {
         let mut publisher = Self {
             folder,
             revision: 0,
+            divided: BTreeSet::new(),
         };
         publisher.write_revision()?;
         Ok(publisher)
@@ -171,29 +190,67 @@ impl Publisher {
         if dirty.is_empty() {
             return Ok(self.revision);
         }
-        for (kind, namespace) in dirty {
-            let mut text = String::new();
-            for (key, object) in &store.objects {
-                if key.kind == kind && key.namespace == namespace {
-                    // JSON is YAML, and agents read it ten times as fast.
-                    text += "---\n";
-                    text += &serde_json::to_string(object.value())?;
-                    text += "\n";
-                }
+        for (place, mut shards) in dirty {
+            let (kind, namespace) = &place;
+            let count = store.in_namespace(kind, namespace).count();
+            let was_divided = self.divided.contains(&place);
+            let is_divided = count > if was_divided { FEW } else { MANY };
+            if is_divided != was_divided {
+                shards = (0..SHARDS).collect();
             }
-            let file = match namespace.as_str() {
-                "" => format!("{kind}.yaml"),
-                namespace => format!("{kind}.{namespace}.yaml"),
-            };
-            if text.is_empty() {
-                fs::remove_file(self.folder.join(file)).ok();
+            // What takes the place of other files comes first: no object is ever missing.
+            if is_divided {
+                for shard in &shards {
+                    let own = store.in_namespace(kind, namespace);
+                    let own = own.filter(|object| shard_of(object.name()) == *shard);
+                    self.write(&place, Some(*shard), own)?;
+                }
+                if !was_divided {
+                    self.write(&place, None, [])?;
+                }
+                self.divided.insert(place);
             } else {
-                replace_file(&self.folder.join(file), &text)?;
+                self.write(&place, None, store.in_namespace(kind, namespace))?;
+                if was_divided {
+                    for shard in &shards {
+                        self.write(&place, Some(*shard), [])?;
+                    }
+                }
+                self.divided.remove(&place);
             }
         }
         self.revision += 1;
         self.write_revision()?;
         Ok(self.revision)
+    }
+
+    /// Writes one file, or removes it when nothing is in it.
+    fn write<'a>(
+        &self,
+        (kind, namespace): &(String, String),
+        shard: Option<u8>,
+        objects: impl IntoIterator<Item = &'a Object>,
+    ) -> Result<()> {
+        let mut text = String::new();
+        for object in objects {
+            // JSON is YAML, and agents read it ten times as fast.
+            text += "---\n";
+            text += &serde_json::to_string(object.value())?;
+            text += "\n";
+        }
+        let mut name = kind.clone();
+        if !namespace.is_empty() {
+            name.extend([".", namespace]);
+        }
+        if let Some(shard) = shard {
+            name += &format!(".{shard:02}");
+        }
+        let file = self.folder.join(name + ".yaml");
+        if text.is_empty() {
+            fs::remove_file(file).ok();
+            return Ok(());
+        }
+        replace_file(&file, &text)
     }
 
     fn write_revision(&mut self) -> Result<()> {
@@ -232,6 +289,8 @@ pub(crate) fn new_uid() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Not;
+
     use super::*;
 
     fn object(text: &str) -> Object {
@@ -262,6 +321,57 @@ mod tests {
         store.remove(&Key::new("Pod", "default", "a")).unwrap();
         assert_eq!(publisher.publish(&mut store).unwrap(), 3);
         assert!(!folder.path().join("Pod.default.yaml").exists());
+    }
+
+    #[test]
+    fn many_objects_are_divided_and_few_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut publisher = Publisher::new(folder.path().to_path_buf()).unwrap();
+        let mut store = Store::default();
+        let pod = |number: usize, x: usize| {
+            object(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}}}\nspec: {{x: {x}}}"
+            ))
+        };
+        let mut publish = |store: &mut Store| -> (usize, usize) {
+            publisher.publish(store).unwrap();
+            let files = fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let files: Vec<PathBuf> = files
+                .filter(|file| file.ends_with("revision").not())
+                .collect();
+            let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+            let objects = texts
+                .map(|text| Object::parse_all(&text).unwrap().len())
+                .sum();
+            (files.len(), objects)
+        };
+        for number in 0..200 {
+            store.upsert(pod(number, 1));
+        }
+        assert_eq!(publish(&mut store), (1, 200));
+        store.upsert(pod(200, 1));
+        assert_eq!(publish(&mut store), (usize::from(SHARDS), 201));
+        let file = |number| {
+            let name = format!("Pod.default.{:02}.yaml", shard_of(&format!("p{number}")));
+            fs::metadata(folder.path().join(name))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        let other = (1..)
+            .find(|number| shard_of(&format!("p{number}")) != shard_of("p0"))
+            .unwrap();
+        let before = (file(0), file(other));
+        store.upsert(pod(0, 2));
+        publish(&mut store);
+        assert!(file(0) > before.0);
+        assert_eq!(file(other), before.1);
+        for number in 50..201 {
+            store.remove(&Key::new("Pod", "default", &format!("p{number}")));
+        }
+        assert_eq!(publish(&mut store), (1, 50));
     }
 
     #[test]
