@@ -101,33 +101,41 @@ pub fn carry_on<T: Tables>(
             tables.count(Counter::FlowsRefreshed);
         }
     }
-    match connection.pair {
-        Some(pair) => {
-            let bits = flow::pair_state(summary, reply);
-            pair.add_state(bits);
-            let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
-            let closing = timeout == u32::from(tables.config(|config| &config.timeout_tcp_closing));
-            if closing && matches!(key.protocol, Protocol::TCP) {
-                pair.set_expires(Seconds(now.0.wrapping_add(timeout)));
-            }
-        }
-        None => {
-            // The other half was evicted: put it back, or its packets would open a connection of
-            // their own.
-            flow::write_pair(&mut decision.pair, key, &decision.entry);
-            decision.pair.cookie = if reply {
-                decision.egress_cookie
-            } else {
-                decision.ingress_cookie
-            };
-            decision.pair_key = decision.after.reversed();
-            insert(
-                tables,
-                &decision.pair_key,
-                &decision.pair,
-                &mut decision.extended,
-            )?;
-        }
+    keep_pair(tables, summary, connection, decision)
+}
+
+/// Tells the other direction's entry, or puts it back where it was evicted: else its packets would
+/// open a connection of their own.
+#[inline(always)]
+fn keep_pair<T: Tables>(
+    tables: &T,
+    summary: &Summary,
+    connection: &Connection<'_>,
+    decision: &mut Decision,
+) -> Result<(), Outcome> {
+    let key = &summary.key;
+    let Some(pair) = connection.pair else {
+        flow::write_pair(&mut decision.pair, key, &decision.entry);
+        decision.pair.cookie = if connection.reply {
+            decision.egress_cookie
+        } else {
+            decision.ingress_cookie
+        };
+        decision.pair_key = decision.after.reversed();
+        let Decision {
+            pair,
+            pair_key,
+            extended,
+            ..
+        } = decision;
+        return insert(tables, pair_key, pair, extended);
+    };
+    let bits = flow::pair_state(summary, connection.reply);
+    pair.add_state(bits);
+    let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
+    let closing = timeout == u32::from(tables.config(|config| &config.timeout_tcp_closing));
+    if closing && matches!(key.protocol, Protocol::TCP) {
+        pair.set_expires(Seconds(decision.now.0.wrapping_add(timeout)));
     }
     Ok(())
 }

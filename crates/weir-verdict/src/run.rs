@@ -104,8 +104,13 @@ pub fn start<P: PacketWrite, T: Tables>(
         let refusal = match outcome {
             Outcome::Forward => {
                 let reason = unfit(&workspace.summary, segment_size, &workspace.decision.entry);
-                // Pods are told what their packets ran into; the network has routers for that.
-                workspace.decision.rejects = matches!(hook, Hook::FromContainer);
+                // Pods are told what their packets ran into. The network has routers for that, but
+                // to whom a service is offered here, the node is the router.
+                workspace.decision.rejects = match hook {
+                    Hook::FromContainer => true,
+                    Hook::FromNetdev => workspace.decision.translated,
+                    Hook::ToNetdev | Hook::FromHost => false,
+                };
                 reason
             }
             Outcome::Pass => {

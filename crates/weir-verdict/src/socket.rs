@@ -8,6 +8,7 @@
 
 use crate::service::{Backend, Client, Scope, choose, has_services};
 use crate::tables::Tables;
+use weir_abi::ipcache::flags::SERVICE;
 use weir_abi::service::{AffinityKey, FrontendKey, SocketKey, SocketRow, flags};
 use weir_abi::{Address, Port, Protocol, ServiceId};
 
@@ -47,7 +48,12 @@ pub fn connect<T: Tables>(tables: &T, socket: &Socket, backend: &mut Backend) ->
     }
     let key = FrontendKey::new(socket.address, socket.port, socket.protocol);
     let Some(frontend) = tables.frontend(&key) else {
-        return Answer::Leave;
+        // Packets of pods are refused where they come out; the node's would leave it.
+        let lost = of_node
+            && tables
+                .ipcache(&socket.address)
+                .is_some_and(|row| row.flags & SERVICE != 0);
+        return if lost { Answer::Refuse } else { Answer::Leave };
     };
     if frontend.flags & flags::SOURCE_RANGES != 0 {
         if !of_node {

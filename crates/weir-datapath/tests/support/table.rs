@@ -176,6 +176,11 @@ impl Table {
         self.rows.last_mut().unwrap().sent = Some([from, to]);
     }
 
+    /// The same where there are no ports.
+    fn sent_between(&mut self, from: &'static str, to: &'static str) {
+        self.sent((from, 0), (to, 0));
+    }
+
     /// Which node the packet of the last row is sent to, in tunnel mode.
     fn through(&mut self, node: &'static str) {
         self.rows.last_mut().unwrap().through = (!self.native).then_some(node);

@@ -115,8 +115,9 @@ impl Inner {
 /// Rewrites an ICMP error that travels in the direction of `before` (the reverse of the packet
 /// inside) as that direction's packets are rewritten: from `before` to `after`. Whether it worked.
 ///
-/// The sender of the error keeps its address unless it is the flow's own far end; the packet inside
-/// becomes what the receiver once sent.
+/// The sender of the error keeps its address unless it is the flow's own far end, or the flow's
+/// packets go on under another source: then only that one is known further on, as with the NAT of
+/// Linux. The packet inside becomes what the receiver once sent.
 #[inline(always)]
 pub fn translate_error<P: PacketWrite>(
     packet: &mut P,
@@ -229,7 +230,8 @@ fn store_outside<P: PacketWrite>(
     after: &FlowKey,
 ) -> Result<(), WriteError> {
     let is_v4 = summary.is_v4;
-    let new_source = if summary.key.source.0 == before.source.0 {
+    let translated = before.source.0 != after.source.0;
+    let new_source = if translated || summary.key.source.0 == before.source.0 {
         &after.source
     } else {
         &summary.key.source

@@ -6,7 +6,7 @@ use weir_abi::service::{LOOPBACK_V4, LOOPBACK_V6};
 
 use super::super::raw::{Ip, SCTP, TCP, UDP, icmp, icmp_of, sctp, tcp, udp};
 use super::super::services::{BALANCER, CLUSTER};
-use super::super::world::{FAR, FAR_NODE, NODE, POD_A, POD_B, REMOTE, WORLD};
+use super::super::world::{EXEMPT_HOST, FAR, FAR_NODE, NODE, POD_A, POD_B, REMOTE, WORLD};
 use super::{ACK, Expected, SYN, Table};
 
 /// An end of a connection.
@@ -146,6 +146,23 @@ impl Table {
             Expected::ToNetwork,
         );
         self.sent((node, 50_000), (remote, 8080));
+        let data = vec![7; 1400 + 72 - 20 * self.family];
+        let large = udp(world, node, [50_000, 30081], &data);
+        let large = Ip::new(world, node, UDP).packet(&large);
+        let expected = if self.native {
+            Expected::ToNetwork
+        } else {
+            Expected::Error(DropReason::FragmentationNeeded)
+        };
+        self.network("too large for the way to the backend", &large, expected);
+        let about = segment((node, 30081), client, ACK);
+        let (router, kind) = (EXEMPT_HOST[self.family], [[11, 0], [3, 0]][self.family]);
+        let error = icmp(router, node, kind, [0; 4], &about);
+        let error = Ip::new(router, node, icmp_of(self.family)).packet(&error);
+        let name = "a router's error about what the backend sent";
+        self.network(name, &error, Expected::ToNetwork);
+        // Nodes let through only what another node sends for itself and its pods.
+        self.sent_between(node, remote);
         let far = self.to(FAR);
         let name = "node port, client and backend on other nodes";
         for flags in [SYN, ACK, ACK] {
