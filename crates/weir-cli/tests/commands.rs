@@ -11,13 +11,16 @@ mod policies;
 #[path = "recorded/services.rs"]
 mod services;
 #[cfg(test)]
+#[path = "recorded/trace.rs"]
+mod trace;
+#[cfg(test)]
 #[path = "recorded/world.rs"]
 mod world;
 
 #[cfg(test)]
 mod commands {
     use super::agent::{self, Agent};
-    use super::world;
+    use super::{trace, world};
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
 
@@ -82,6 +85,48 @@ mod commands {
                 "endpoint config 12",
                 "endpoint config 12 -o json",
                 "endpoint config 12 Debug=enable",
+            ],
+        );
+    }
+
+    #[track_caller]
+    fn check_traces(name: &str, answers: agent::Answers, commands: &[&str]) {
+        let agent = Agent::start(answers);
+        let all = commands.iter().map(|words| agent.transcript(words));
+        let all: Vec<String> = all.collect();
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, all.join("\n\n"));
+        });
+    }
+
+    #[test]
+    fn what_is_allowed_is_traced() {
+        check_traces(
+            "trace_allowed",
+            trace::one_allowed(),
+            &[
+                "policy trace --src-k8s-pod shop:cli --dst-service shop/web --dport 80",
+                "policy trace -s k8s:app=cli -d k8s:app=web --dport 80/TCP -v",
+                "policy trace --src-endpoint 12 --dst-ip 10.96.0.9 -o json",
+                "policy trace --src-identity 257 --dst-identity 258 -o jsonpath='{.verdict}'",
+                "trace shop/cli svc:shop/web:80",
+                "trace shop/cli svc:shop/web:80 -o yaml",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_denied_is_traced() {
+        check_traces(
+            "trace_denied",
+            trace::one_of_two_denied(),
+            &[
+                "policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web-1 --dport 80,81",
+                "policy trace --src-k8s-pod shop:cli --dst-k8s-pod shop:web-1 -o jsonpath='{.verdict} {.traces[*].verdict}'",
+                "policy trace --src-k8s-pod shop:cli",
+                "policy trace --src-k8s-pod shop:cli --src-ip 10.8.0.1 --dst-ip 10.8.0.2",
+                "policy trace --src-k8s-yaml /nowhere.yaml --dst-ip 10.8.0.2",
+                "trace shop/cli a:b:c:d",
             ],
         );
     }
@@ -201,6 +246,49 @@ mod commands {
                 "bpf policy get 12 -o json",
             ],
         );
+    }
+
+    #[test]
+    fn policies_in_files_are_validated_without_an_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: shop}\n";
+        write("a.yaml", &format!("{head}spec: {{podSelector: {{}}}}\n"));
+        write(
+            "b.yaml",
+            &format!(
+                "{head}spec: {{podSelector: {{}}, ingress: [{{ports: [{{port: 99999}}]}}]}}\n"
+            ),
+        );
+        write(
+            "c.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n",
+        );
+        let run = |what: &str| {
+            let output = agent::command(env!("CARGO_BIN_EXE_weir"))
+                .args(["policy", "validate", what])
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            (output.status.code(), text)
+        };
+        assert_eq!(
+            run("a.yaml"),
+            (
+                Some(0),
+                "a.yaml: NetworkPolicy shop/web: valid\n".to_owned()
+            )
+        );
+        let (status, text) = run(".");
+        assert_eq!(status, Some(1), "{text}");
+        assert!(
+            text.contains("b.yaml: NetworkPolicy shop/web: spec.ingress[0].ports[0].port: "),
+            "{text}"
+        );
+        assert!(text.contains("c.yaml: no policy, 1 other object"), "{text}");
+        assert_eq!(run("nothing.yaml").0, Some(2));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn who(scene: &Scene<'_>, view: &View, address: Address, endpoint: bool) -> Look
         let Some(row) = view.tables.endpoint(&address) else {
             return lookup(&map::ENDPOINTS, address, "none");
         };
-        let (id, identity) = (row.id, row.identity);
+        let identity = row.identity;
         let ready = if row.flags & READY == 0 {
             ", not ready"
         } else {
@@ -64,17 +64,26 @@ fn who(scene: &Scene<'_>, view: &View, address: Address, endpoint: bool) -> Look
             0 => "no policies".to_owned(),
             set => format!("policy set {set}"),
         };
-        let found = format!("{name}, endpoint {id}, identity {identity}, {set}{ready}");
+        let found = if view.is_live() {
+            let id = row.id;
+            format!("{name}, endpoint {id}, identity {identity}, {set}{ready}")
+        } else {
+            format!("{name} ({}){ready}", view.labels(identity))
+        };
         return lookup(&map::ENDPOINTS, address, found);
     }
     let Some(row) = view.tables.ipcache(&address) else {
         return lookup(&map::IPCACHE, address, "none: outside the cluster");
     };
+    let labels = view.labels(row.identity);
+    if !view.is_live() {
+        // Numbers of another node are its own.
+        return lookup(&map::IPCACHE, address, format!("{name} ({labels})"));
+    }
     let node = match row.node {
         NodeIndex::NONE => String::new(),
         index => format!(", behind node place {index}"),
     };
-    let labels = view.labels(row.identity);
     let found = format!("{name}, identity {} ({labels}){node}", row.identity);
     lookup(&map::IPCACHE, address, found)
 }
@@ -137,14 +146,16 @@ fn policy(hop: &Hop) -> Vec<Lookup> {
         } else {
             hop.leaves.protocol.to_string()
         };
-        let blocks = match peer.blocks.get() {
-            0 => String::new(),
-            group => format!(" or blocks {group}"),
+        let key = if hop.view.is_live() {
+            let blocks = match peer.blocks.get() {
+                0 => String::new(),
+                group => format!(" or blocks {group}"),
+            };
+            let (set, identity) = (own.policy_set, peer.identity);
+            format!("set {set} {direction} identity {identity}{blocks} {what}")
+        } else {
+            format!("{direction} {what}")
         };
-        let key = format!(
-            "set {} {direction} identity {}{blocks} {what}",
-            own.policy_set, peer.identity
-        );
         let found = if seen.policy & denied != 0 {
             "no rule matches".to_owned()
         } else {
@@ -157,7 +168,12 @@ fn policy(hop: &Hop) -> Vec<Lookup> {
 
 fn allowed(view: &View, cookie: PolicyCookie) -> String {
     let rules: Vec<_> = view.rules(cookie).iter().map(ToString::to_string).collect();
-    format!("allow, cookie {cookie}: {}", rules.join(", "))
+    let rules = rules.join(", ");
+    if view.is_live() {
+        format!("allow, cookie {cookie}: {rules}")
+    } else {
+        format!("allow: {rules}")
+    }
 }
 
 fn way(hop: &Hop) -> Vec<Lookup> {
@@ -173,7 +189,12 @@ fn way(hop: &Hop) -> Vec<Lookup> {
                 || "none".to_owned(),
                 |node| format!("tunnel {} -> {}", node.local, node.remote),
             );
-            vec![lookup(&map::NODES, row.node, found)]
+            let place = if hop.view.is_live() {
+                row.node.to_string()
+            } else {
+                "?".to_owned()
+            };
+            vec![lookup(&map::NODES, place, found)]
         }
         Some(ObservationPoint::ToNetwork) if hop.seen.redirected => vec![Lookup {
             table: "route".to_owned(),

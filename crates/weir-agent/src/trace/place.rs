@@ -11,10 +11,11 @@ use weir_model::{Change, LabelSet, Labels, Namespace, NodeName, Pod, PodRef, Ser
 use super::TraceError;
 use super::scene::Scene;
 
-/// Addresses that stand for the world (RFC 5737, RFC 3849): nobody has them.
+/// Addresses that stand for the world. Those that are kept for examples would not do: the usual list
+/// of what is not masqueraded names them.
 const WORLD: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 250)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0xfa)),
+    IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888)),
 ];
 /// The label by which the peers say a pod's namespace.
 const NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
@@ -100,7 +101,13 @@ pub(super) fn resolve(
         Place::Identity(number) => identity(scene, Identity(*number), role)?,
         Place::Labels(labels) => labelled(scene, labels, role)?,
         Place::Manifest(text) => manifest(scene, text, role)?,
-        Place::World => world(),
+        Place::World => {
+            let [v4, v6] = WORLD;
+            scene
+                .notes
+                .push(format!("{v4} and {v6} stand for the world"));
+            world()
+        }
     };
     if role == Role::Source && matches!(party.what, What::Service(_)) {
         return Err(TraceError::Invalid {
@@ -212,8 +219,10 @@ pub(super) fn of_address(scene: &Scene<'_>, address: IpAddr) -> Party {
         party.addresses = vec![address];
         return party;
     }
+    let mut nodes = scene.world.nodes();
+    let unused = nodes.any(|node| node.pod_cidrs.iter().any(|cidr| cidr.contains(address)));
     Party {
-        name: "world".to_owned(),
+        name: if unused { "nobody" } else { "world" }.to_owned(),
         what: What::World,
         node: None,
         addresses: vec![address],

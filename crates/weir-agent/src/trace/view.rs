@@ -146,6 +146,11 @@ impl View {
         }
     }
 
+    /// The rows are those of this node's kernel, and so are the numbers.
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self.meanings, Meanings::Live(_))
+    }
+
     /// The rules behind a cookie.
     pub(super) fn rules(&self, cookie: PolicyCookie) -> Vec<PolicyRule> {
         match &self.meanings {

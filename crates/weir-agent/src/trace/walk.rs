@@ -7,7 +7,7 @@ use std::rc::Rc;
 use weir_abi::observation::Hook;
 use weir_abi::service::FrontendKey;
 use weir_abi::{DropReason, FlowKey, IfIndex, MacAddress, ObservationPoint, Protocol};
-use weir_api::trace::{Evaluated, Trace, TraceStep, TraceVerdict};
+use weir_api::trace::{Evaluated, Trace, TraceSide, TraceStep, TraceVerdict};
 use weir_model::NodeName;
 
 use super::TraceError;
@@ -80,7 +80,7 @@ pub(super) fn walk(
         .any(|hop| hop.seen.evaluated == Evaluated::Compiled)
         && scene.hypothetical.is_empty()
     {
-        let note = "steps that say `compiled` are of other nodes, whose kernels were not asked: the programs' code decided over the rows that those nodes should have";
+        let note = "steps that say `compiled` are of other nodes, whose kernels this node cannot ask: the programs' code decided over the rows that those nodes should have";
         notes.push(note.to_owned());
     }
     let seen = hops.last().map(|hop| &hop.seen);
@@ -105,7 +105,7 @@ pub(super) fn walk(
         reason: dropped.map(|reason| reason.info().prose.to_owned()),
         reason_enum: dropped.map(|reason| reason.info().enum_name.to_owned()),
         reason_code: dropped.map(DropReason::number),
-        hint: dropped.map(|reason| hint(scene, &hops, reason)),
+        hint: dropped.map(|reason| hint(scene, &hops, reason, [&out, &into])),
         steps: hops.iter().map(|hop| step(scene, hop)).collect(),
         egress: out,
         ingress: into,
@@ -322,8 +322,24 @@ fn outcome(scene: &Scene<'_>, hops: &[Hop]) -> String {
     }
 }
 
-fn hint(scene: &Scene<'_>, hops: &[Hop], reason: DropReason) -> String {
+/// What to do about it: said of the objects at hand where they are known.
+fn hint(scene: &Scene<'_>, hops: &[Hop], reason: DropReason, sides: [&TraceSide; 2]) -> String {
     let plain = reason.info().hint.to_owned();
+    if reason == DropReason::PolicyDenied {
+        let denied = |side: &&TraceSide| side.verdict == TraceVerdict::Denied;
+        let denying = ["egress", "ingress"].into_iter().zip(sides);
+        let Some((direction, side)) = denying.into_iter().find(|(_, side)| denied(side)) else {
+            return plain;
+        };
+        let first = side.policies.first().map(ToString::to_string);
+        let first = first.unwrap_or_default();
+        return match &side.nearest_miss {
+            Some(_) => format!(
+                "change what the nearest miss names, or add an {direction} rule to {first}; try it first with `--with FILE`"
+            ),
+            None => format!("add an {direction} rule to {first}; try it first with `--with FILE`"),
+        };
+    }
     let Some(hop) = hops
         .last()
         .filter(|_| reason == DropReason::ServiceBackendNotFound)
