@@ -13,6 +13,7 @@ mod flows;
 mod icmp;
 mod probe;
 mod process;
+mod sctp;
 mod series;
 mod setup;
 mod socket;

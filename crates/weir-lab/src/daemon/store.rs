@@ -203,17 +203,18 @@ impl Publisher {
                 for shard in &shards {
                     let own = store.in_namespace(kind, namespace);
                     let own = own.filter(|object| shard_of(object.name()) == *shard);
-                    self.write(&place, Some(*shard), own)?;
+                    self.write(&place, Some(*shard), &own.collect::<Vec<_>>())?;
                 }
                 if !was_divided {
-                    self.write(&place, None, [])?;
+                    self.write(&place, None, &[])?;
                 }
                 self.divided.insert(place);
             } else {
-                self.write(&place, None, store.in_namespace(kind, namespace))?;
+                let all: Vec<&Object> = store.in_namespace(kind, namespace).collect();
+                self.write(&place, None, &all)?;
                 if was_divided {
                     for shard in &shards {
-                        self.write(&place, Some(*shard), [])?;
+                        self.write(&place, Some(*shard), &[])?;
                     }
                 }
                 self.divided.remove(&place);
@@ -225,11 +226,11 @@ impl Publisher {
     }
 
     /// Writes one file, or removes it when nothing is in it.
-    fn write<'a>(
+    fn write(
         &self,
         (kind, namespace): &(String, String),
         shard: Option<u8>,
-        objects: impl IntoIterator<Item = &'a Object>,
+        objects: &[&Object],
     ) -> Result<()> {
         let mut text = String::new();
         for object in objects {
@@ -242,9 +243,8 @@ impl Publisher {
         if !namespace.is_empty() {
             name.extend([".", namespace]);
         }
-        if let Some(shard) = shard {
-            name += &format!(".{shard:02}");
-        }
+        let shard = shard.map(|shard| format!(".{shard:02}"));
+        name.extend(shard.as_deref());
         let file = self.folder.join(name + ".yaml");
         if text.is_empty() {
             fs::remove_file(file).ok();
@@ -360,7 +360,7 @@ mod tests {
                 .modified()
                 .unwrap()
         };
-        let other = (1..)
+        let other = (1..50)
             .find(|number| shard_of(&format!("p{number}")) != shard_of("p0"))
             .unwrap();
         let before = (file(0), file(other));

@@ -20,7 +20,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{bulk, dns, socket, udp};
+use super::{bulk, dns, sctp, socket, udp};
 use crate::protocol::{Greeting, Protocol};
 
 /// What answers on a port.
@@ -77,6 +77,17 @@ impl Listeners {
 
 fn start(service: Service, protocol: Protocol, port: u16) -> io::Result<AbortHandle> {
     let task = match protocol {
+        Protocol::Sctp if !sctp::is_in_kernel() => {
+            let Service::Echo(name) = service else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            let port = sctp::Port::open(name, port)?;
+            tokio::task::spawn_local(async move {
+                // The port is open for as long as this task is there.
+                let _port = port;
+                std::future::pending::<()>().await;
+            })
+        }
         Protocol::Tcp | Protocol::Sctp => {
             let listener = TcpListener::from_std(socket::open_server(protocol, port)?.into())?;
             tokio::task::spawn_local(accept(service, listener))

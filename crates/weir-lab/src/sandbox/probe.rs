@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     exchange::{self, Connection, Datagrams, RESEND, Reply, payload},
-    icmp, series, socket,
+    icmp, sctp, series, socket,
 };
 use crate::protocol::{Exchange, Outcome, Path, ProbeAnswer, Protocol};
 
@@ -72,6 +72,7 @@ async fn ask(path: &Path, exchange: &Exchange) -> io::Result<Reply> {
     }
     let size = exchange.size.unwrap_or(SIZE);
     match exchange.protocol {
+        Protocol::Sctp if !sctp::is_in_kernel() => sctp::ask(path).await,
         Protocol::Tcp | Protocol::Sctp => {
             let mut connection = Connection::open(path, exchange.protocol).await?;
             connection.ask(size).await

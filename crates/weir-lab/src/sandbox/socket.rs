@@ -11,9 +11,18 @@ use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen, setsocko
 
 use crate::protocol::{Outcome, Path, Protocol};
 
+/// A socket for SCTP packets as they are.
+pub(crate) fn open_raw_sctp(ipv6: bool) -> io::Result<OwnedFd> {
+    open_number(ipv6, libc::SOCK_RAW, libc::IPPROTO_SCTP)
+}
+
+/// Binds a socket to an address.
+pub(crate) fn bind_to(socket: &impl AsRawFd, address: SocketAddr) -> io::Result<()> {
+    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
+}
+
 /// A non-blocking socket. nix has no name for ICMP and SCTP.
 pub(crate) fn open(ipv6: bool, protocol: Protocol) -> io::Result<OwnedFd> {
-    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
     let (kind, number) = match protocol {
         Protocol::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
         Protocol::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
@@ -21,6 +30,11 @@ pub(crate) fn open(ipv6: bool, protocol: Protocol) -> io::Result<OwnedFd> {
         Protocol::Icmp if ipv6 => (libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6),
         Protocol::Icmp => (libc::SOCK_DGRAM, libc::IPPROTO_ICMP),
     };
+    open_number(ipv6, kind, number)
+}
+
+fn open_number(ipv6: bool, kind: i32, number: i32) -> io::Result<OwnedFd> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
     // SAFETY: socket takes three integers and no pointer.
     let fd = unsafe {
         libc::socket(

@@ -85,3 +85,29 @@ fn pages_are_fetched_with_their_status() {
     assert_eq!(answer["status"], 200, "{answer}");
     assert_eq!(answer["body"], "shop/web-2", "{answer}");
 }
+
+#[test]
+fn sctp_is_spoken_whether_or_not_the_kernel_does() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::up("sctp", &["--no-agents"], SHOP);
+    let ask = |port: u16, family: u8, serve: bool| {
+        json!({
+            "from": "shop/client", "to": "shop/web-2", "port": port, "family": family,
+            "protocol": "sctp", "serve": serve, "timeout_ms": 2000,
+        })
+    };
+    for family in [4, 6] {
+        let answers = lab.probe_batch(&[ask(7001, family, true), ask(7002, family, true)]);
+        for answer in answers {
+            assert_eq!(answer["peer"], "shop/web-2", "{answer}");
+        }
+        let answer = lab.probe_batch(&[ask(7003, family, false)]).remove(0);
+        let outcome = answer["outcome"].as_str();
+        assert!(
+            matches!(outcome, Some("refused" | "unreachable")),
+            "{answer}"
+        );
+    }
+}
