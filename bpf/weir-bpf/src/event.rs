@@ -23,7 +23,7 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
         decision,
         summary,
         parsed,
-        arrival: _,
+        ..
     } = workspace;
     let tables = KernelTables { skb: skb.raw };
     record.kind = what.kind;

@@ -5,6 +5,9 @@
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]
+#[path = "packets/policy.rs"]
+mod policies;
+#[cfg(test)]
 #[path = "packets/properties.rs"]
 mod properties;
 #[cfg(test)]

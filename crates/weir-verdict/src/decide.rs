@@ -103,6 +103,7 @@ fn examine<'t, T: Tables>(
         decision,
         arrival,
         summary,
+        absent,
         ..
     } = workspace;
     if !matches!(summary.class, PacketClass::Flow) {
@@ -112,7 +113,8 @@ fn examine<'t, T: Tables>(
         };
     }
     let key = &summary.key;
-    *connection = flow::find(tables, summary, decision.now, &mut decision.pair_key);
+    let asked = *absent;
+    *connection = flow::find(tables, summary, asked, decision.now, &mut decision.pair_key);
     decision.continued = matches!(connection.standing, Standing::Continued);
     decision.reply = connection.reply;
     decision.after = *key;

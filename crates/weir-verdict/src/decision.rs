@@ -249,6 +249,8 @@ pub struct Workspace {
     /// The packet as it came (inside the tunnel, where it came by one); meaningful with `parsed`.
     pub summary: Summary,
     pub parsed: bool,
+    /// The flow table has been asked for the packet's own tuple and has no entry.
+    pub absent: bool,
 }
 
 impl Default for Workspace {
@@ -262,6 +264,7 @@ impl Default for Workspace {
             },
             summary: Summary::EMPTY,
             parsed: false,
+            absent: false,
         }
     }
 }

@@ -68,16 +68,17 @@ pub enum Standing {
 /// Looks both ways: under the packet's own tuple, and, where that entry is gone (evicted, or not
 /// made yet), under the reversed one. A connection lives while either of its entries does.
 ///
-/// `pair_key` is memory for the key of the other direction.
+/// `absent`: the own entry has been looked for and is not there. `pair_key` is memory for the key of the other direction.
 #[inline(always)]
 pub fn find<'t, T: Tables>(
     tables: &'t T,
     summary: &Summary,
+    absent: bool,
     now: Seconds,
     pair_key: &mut FlowKey,
 ) -> Connection<'t> {
     let key = &summary.key;
-    if let Some(own) = tables.flow(key) {
+    if !absent && let Some(own) = tables.flow(key) {
         *pair_key = own.fixed().pair_key(key);
         let pair = tables
             .flow(pair_key)

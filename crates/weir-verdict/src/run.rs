@@ -83,13 +83,14 @@ pub fn start<P: PacketWrite, T: Tables>(
     let mut through_neighbour = false;
     // A dry run is asked for reasons, which the fast path does not know.
     let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    let mut absent = false;
     let established = if matches!(class, PacketClass::Flow) && !dry {
         let Workspace {
             arrival, summary, ..
         } = &*workspace;
-        tables
-            .flow(&summary.key)
-            .filter(|flow| established::usable(tables, arrival, summary, segment_size, flow, now))
+        let found = tables.flow(&summary.key);
+        absent = found.is_none();
+        found.filter(|flow| established::usable(tables, arrival, summary, segment_size, flow, now))
     } else {
         None
     };
@@ -97,6 +98,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         established::touch(tables, &workspace.summary, &flow, now);
         flow.fixed()
     } else {
+        workspace.absent = absent;
         let outcome = tables.decide(packet, workspace);
         if workspace.decision.policy & policy_flags::INGRESS_DENIED != 0 {
             workspace.decision.direction = Direction::Ingress;
