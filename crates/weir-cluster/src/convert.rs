@@ -2,6 +2,7 @@
 //! From raw values over Kubernetes' types to the model's proven ones.
 
 mod endpoint_slice;
+mod logging;
 mod service;
 
 use std::fmt::Display;
@@ -13,8 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_abi::Protocol;
+use weir_model::logging::{LOG_DENIED, is_yes};
 use weir_model::{
-    ContainerPort, HostPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef,
+    ContainerPort, HostPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef, Workload,
 };
 
 use crate::object::Object;
@@ -84,6 +86,9 @@ pub(crate) fn convert(raw: Value) -> Result<Converted, FieldProblem> {
         ("v1", "Namespace") => namespace(&typed(raw)?).map(Converted::Object),
         ("v1", "Pod") => pod(typed(raw)?),
         ("networking.k8s.io/v1", "NetworkPolicy") => policy::policy(&raw),
+        ("networking.gke.io/v1alpha1", "NetworkLogging") => {
+            logging::logging(typed(raw)?).map(Converted::Object)
+        }
         ("v1", "Service") => service::service(typed(raw)?).map(Converted::Object),
         ("discovery.k8s.io/v1", "EndpointSlice") => endpoint_slice::endpoint_slice(typed(raw)?),
         ("", _) => Err(wrong("apiVersion", "missing")),
@@ -210,7 +215,12 @@ fn node(node: core::Node) -> Result<Object, FieldProblem> {
 fn namespace(namespace: &core::Namespace) -> Result<Object, FieldProblem> {
     let name =
         Namespace::new(name(&namespace.metadata)).map_err(|error| wrong("metadata.name", error))?;
-    Ok(Object::Namespace(name, labels(&namespace.metadata)?))
+    let labels = labels(&namespace.metadata)?;
+    let annotations = namespace.metadata.annotations.iter().flatten();
+    let logged = annotations
+        .clone()
+        .any(|(key, value)| key == LOG_DENIED && is_yes(value));
+    Ok(Object::Namespace(name, labels, logged))
 }
 
 fn pod(pod: core::Pod) -> Result<Converted, FieldProblem> {
@@ -283,7 +293,27 @@ fn pod(pod: core::Pod) -> Result<Converted, FieldProblem> {
         host_network: spec.host_network.unwrap_or_default(),
         container_ports,
         created: seconds(pod.metadata.creation_timestamp.as_ref()),
+        workload: workload(&pod.metadata).map(Box::new),
     }))))
+}
+
+/// What made the pod. Of a `ReplicaSet` and a `Job` that were made in turn, their names say by what.
+fn workload(metadata: &ObjectMeta) -> Option<Workload> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    let made = |kind: &str, name: &str| Workload {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+    };
+    let mut labels = metadata.labels.iter().flatten();
+    let hash = labels.find(|(key, _)| *key == "pod-template-hash");
+    let (name, suffix) = owner.name.rsplit_once('-').unwrap_or((&owner.name, ""));
+    let is_time = (8..=10).contains(&suffix.len()) && suffix.bytes().all(|c| c.is_ascii_digit());
+    Some(match owner.kind.as_str() {
+        "ReplicaSet" if hash.is_some_and(|(_, hash)| hash == suffix) => made("Deployment", name),
+        "Job" if is_time => made("CronJob", name),
+        kind => made(kind, &owner.name),
+    })
 }
 
 /// An address of loopback is legal: only the node's own sockets come there.

@@ -207,7 +207,7 @@ impl Folder {
             match (told, now) {
                 (Some(_), None) => batch.changes.push(key.gone()),
                 (told, Some((_, object))) if told.as_ref() != Some(object) => {
-                    changed.push(object.change());
+                    changed.extend(object.changes());
                 }
                 (None | Some(_), _) => {}
             }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use weir_model::{
-    Change, EndpointSlice, Labels, Namespace, NetworkPolicy, Node, NodeName, Pod, PodRef,
-    PolicyRef, Service, ServiceRef, SliceRef,
+    Change, EndpointSlice, Labels, Namespace, NetworkLogging, NetworkPolicy, Node, NodeName, Pod,
+    PodRef, PolicyRef, Service, ServiceRef, SliceRef,
 };
 
 /// Kind and name of an object.
@@ -17,6 +17,7 @@ pub(crate) enum Key {
     NetworkPolicy(PolicyRef),
     Service(ServiceRef),
     EndpointSlice(SliceRef),
+    NetworkLogging,
 }
 
 impl Key {
@@ -29,6 +30,7 @@ impl Key {
             Self::Service(reference) => Change::ServiceGone(reference.clone()),
             Self::EndpointSlice(reference) => Change::EndpointSliceGone(reference.clone()),
             Self::NetworkPolicy(reference) => Change::NetworkPolicyGone(reference.clone()),
+            Self::NetworkLogging => Change::NetworkLoggingGone,
         }
     }
 
@@ -41,6 +43,7 @@ impl Key {
             Self::Service(reference) => format!("Service {reference}"),
             Self::EndpointSlice(reference) => format!("EndpointSlice {reference}"),
             Self::NetworkPolicy(reference) => format!("NetworkPolicy {reference}"),
+            Self::NetworkLogging => "NetworkLogging default".to_owned(),
         }
     }
 }
@@ -49,22 +52,25 @@ impl Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
     Node(Arc<Node>),
-    Namespace(Namespace, Labels),
+    /// With whether it has its denials logged.
+    Namespace(Namespace, Labels, bool),
     Pod(Arc<Pod>),
     NetworkPolicy(Arc<NetworkPolicy>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
+    NetworkLogging(NetworkLogging),
 }
 
 impl Object {
     pub(crate) fn key(&self) -> Key {
         match self {
             Self::Node(node) => Key::Node(node.name.clone()),
-            Self::Namespace(name, _) => Key::Namespace(name.clone()),
+            Self::Namespace(name, ..) => Key::Namespace(name.clone()),
             Self::Pod(pod) => Key::Pod(pod.reference.clone()),
             Self::Service(service) => Key::Service(service.reference.clone()),
             Self::EndpointSlice(slice) => Key::EndpointSlice(slice.reference.clone()),
             Self::NetworkPolicy(policy) => Key::NetworkPolicy(policy.reference.clone()),
+            Self::NetworkLogging(_) => Key::NetworkLogging,
         }
     }
 
@@ -73,14 +79,29 @@ impl Object {
         !matches!(self, Self::NetworkPolicy(policy) if policy.refused.is_some())
     }
 
-    pub(crate) fn change(&self) -> Change {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change> {
+        let logging = match self {
+            Self::Namespace(name, _, true) => Some(Change::NamespaceLogging(name.clone())),
+            Self::Namespace(..)
+            | Self::Node(_)
+            | Self::Pod(_)
+            | Self::NetworkPolicy(_)
+            | Self::Service(_)
+            | Self::EndpointSlice(_)
+            | Self::NetworkLogging(_) => None,
+        };
+        std::iter::once(self.change()).chain(logging)
+    }
+
+    fn change(&self) -> Change {
         match self {
             Self::Node(node) => Change::Node(Arc::clone(node)),
-            Self::Namespace(name, labels) => Change::Namespace(name.clone(), labels.clone()),
+            Self::Namespace(name, labels, _) => Change::Namespace(name.clone(), labels.clone()),
             Self::Pod(pod) => Change::Pod(Arc::clone(pod)),
             Self::Service(service) => Change::Service(Arc::clone(service)),
             Self::EndpointSlice(slice) => Change::EndpointSlice(Arc::clone(slice)),
             Self::NetworkPolicy(policy) => Change::NetworkPolicy(Arc::clone(policy)),
+            Self::NetworkLogging(logging) => Change::NetworkLogging(*logging),
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn read(text: &str) -> Text {
         };
         let object = describe(&raw);
         match convert(raw) {
-            Ok(Converted::Object(one)) => found.changes.push(one.change()),
+            Ok(Converted::Object(one)) => found.changes.extend(one.changes()),
             Ok(Converted::Ended) => {}
             Ok(Converted::Skipped(kind)) => *found.skipped.entry(kind).or_default() += 1,
             Ok(Converted::Instead(_, problem)) | Err(problem) => {

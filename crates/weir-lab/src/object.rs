@@ -217,6 +217,7 @@ fn is_namespaced(kind: &str) -> bool {
             | "AdminNetworkPolicy"
             | "BaselineAdminNetworkPolicy"
             | "ClusterNetworkPolicy"
+            | "NetworkLogging"
             | "CSIDriver"
             | "CSINode"
             | "VolumeAttachment"
@@ -243,6 +244,8 @@ pub(crate) fn kind_of_word(word: &str) -> String {
         ("endpoints", "Endpoints"),
         ("netpol", "NetworkPolicy"),
         ("networkpolicies", "NetworkPolicy"),
+        ("nl", "NetworkLogging"),
+        ("networklogging", "NetworkLogging"),
         ("deploy", "Deployment"),
         ("ds", "DaemonSet"),
         ("rs", "ReplicaSet"),

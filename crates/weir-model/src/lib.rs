@@ -12,6 +12,7 @@ pub mod cidr;
 pub mod endpoint_slice;
 pub mod identity;
 pub mod labels;
+pub mod logging;
 pub mod name;
 pub mod node;
 pub mod pod;
@@ -25,11 +26,12 @@ pub use cidr::{InvalidPodCidr, PodCidr};
 pub use endpoint_slice::{Endpoint, EndpointSlice, Family, Hints, SlicePort, SliceRef};
 pub use identity::{IdentityTable, LabelSet, NamedPort, NamedPorts};
 pub use labels::{InvalidLabel, Labels};
+pub use logging::{LogScope, NetworkLogging};
 pub use name::{
     InvalidName, Namespace, NodeName, PodName, PolicyName, ServiceName, SliceName, Zone,
 };
 pub use node::Node;
-pub use pod::{ContainerPort, HostPort, Pod, PodRef};
+pub use pod::{ContainerPort, HostPort, Pod, PodRef, Workload};
 pub use policy::{
     IpBlock, NetworkPolicy, PeerNamespaces, PolicyPeer, PolicyPort, PolicyRef, PolicyRule,
     PortMatch, Refusal,

@@ -81,4 +81,13 @@ pub struct Pod {
     /// Seconds since 1970 of its creation, 0 where unknown: of two pods that claim one address the
     /// older one keeps it.
     pub created: i64,
+    /// What made it; absent: it stands for itself.
+    pub workload: Option<Box<Workload>>,
+}
+
+/// What a pod was made by, as people know it: the Deployment, not the `ReplicaSet` between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub kind: String,
+    pub name: String,
 }

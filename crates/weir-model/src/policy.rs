@@ -15,7 +15,7 @@ use weir_abi::Protocol;
 use weir_abi::policy::PolicyDirection;
 
 use crate::name::{InvalidName, Namespace, PolicyName};
-use crate::{LabelSelector, Labels};
+use crate::{LabelSelector, Labels, logging};
 
 /// A policy's full name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +96,12 @@ impl NetworkPolicy {
             PolicyDirection::Ingress => self.ingress.as_deref(),
             PolicyDirection::Egress => self.egress.as_deref(),
         }
+    }
+
+    /// Whether what it allows is logged where that is left to policies.
+    pub fn logs_allowed(&self) -> bool {
+        let value = self.annotations.get(logging::LOG_ALLOWED);
+        value.is_some_and(|value| logging::is_yes(value))
     }
 
     /// Whether it selects a pod with these labels. Pods on their node's network are never selected,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::{
-    EndpointSlice, Labels, Namespace, NetworkPolicy, Node, NodeName, Pod, PodRef, PolicyRef,
-    Service, ServiceRef, SliceRef, Touched,
+    EndpointSlice, Labels, Namespace, NetworkLogging, NetworkPolicy, Node, NodeName, Pod, PodRef,
+    PolicyRef, Service, ServiceRef, SliceRef, Touched,
 };
 
 /// One thing that a source tells.
@@ -16,6 +16,9 @@ pub enum Change {
     Node(Arc<Node>),
     NodeGone(NodeName),
     Namespace(Namespace, Labels),
+    /// Denials of the namespace's pods are logged where that is left to namespaces. Until
+    /// [`Change::Namespace`] tells of it anew.
+    NamespaceLogging(Namespace),
     NamespaceGone(Namespace),
     Pod(Arc<Pod>),
     PodGone(PodRef),
@@ -25,6 +28,8 @@ pub enum Change {
     ServiceGone(ServiceRef),
     EndpointSlice(Arc<EndpointSlice>),
     EndpointSliceGone(SliceRef),
+    NetworkLogging(NetworkLogging),
+    NetworkLoggingGone,
 }
 
 /// The desired world. Cloning is cheap enough for a snapshot: objects are shared.
@@ -33,6 +38,9 @@ pub struct World {
     generation: u64,
     nodes: BTreeMap<NodeName, Arc<Node>>,
     namespaces: BTreeMap<Namespace, Labels>,
+    /// Those whose denials are logged where that is delegated.
+    logged_namespaces: BTreeSet<Namespace>,
+    logging: NetworkLogging,
     pods: BTreeMap<PodRef, Arc<Pod>>,
     policies: BTreeMap<PolicyRef, Arc<NetworkPolicy>>,
     services: BTreeMap<ServiceRef, Arc<Service>>,
@@ -59,12 +67,21 @@ impl World {
             Change::NodeGone(name) => touched
                 .nodes
                 .note(name, |name| self.nodes.remove(&name).is_some()),
-            Change::Namespace(name, labels) => touched
-                .namespaces
-                .note(name, |name| put(&mut self.namespaces, name, labels)),
-            Change::NamespaceGone(name) => touched
-                .namespaces
-                .note(name, |name| self.namespaces.remove(&name).is_some()),
+            Change::Namespace(name, labels) => {
+                let was_logged = self.logged_namespaces.remove(&name);
+                let differs = touched
+                    .namespaces
+                    .note(name, |name| put(&mut self.namespaces, name, labels));
+                differs || was_logged
+            }
+            // Nothing is compiled of it.
+            Change::NamespaceLogging(name) => self.logged_namespaces.insert(name),
+            Change::NamespaceGone(name) => {
+                self.logged_namespaces.remove(&name);
+                touched
+                    .namespaces
+                    .note(name, |name| self.namespaces.remove(&name).is_some())
+            }
             Change::Pod(pod) => {
                 let name = pod.reference.clone();
                 touched
@@ -101,9 +118,15 @@ impl World {
                 differs
             }
             Change::EndpointSliceGone(name) => self.remove_slice(&name, touched),
+            Change::NetworkLogging(logging) => self.set_logging(logging),
+            Change::NetworkLoggingGone => self.set_logging(NetworkLogging::default()),
         };
         self.generation += u64::from(changed);
         changed
+    }
+
+    fn set_logging(&mut self, logging: NetworkLogging) -> bool {
+        std::mem::replace(&mut self.logging, logging) != logging
     }
 
     fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {
@@ -153,6 +176,16 @@ impl World {
     /// The labels of one namespace; none where there is no object of it.
     pub fn namespace(&self, name: &Namespace) -> Option<&Labels> {
         self.namespaces.get(name)
+    }
+
+    /// Which decisions of policies are logged.
+    pub const fn logging(&self) -> NetworkLogging {
+        self.logging
+    }
+
+    /// Whether what a namespace's pods are denied is logged where that is left to namespaces.
+    pub fn logs_denied(&self, name: &Namespace) -> bool {
+        self.logged_namespaces.contains(name)
     }
 
     /// All pods by namespace and name.
@@ -242,6 +275,27 @@ mod tests {
         assert!(world.apply(Change::NamespaceGone(name.clone())));
         assert!(!world.apply(Change::NamespaceGone(name)));
         assert_eq!(world.generation(), 3);
+    }
+
+    #[test]
+    fn logging_concerns_nothing_that_is_compiled() {
+        let mut world = World::default();
+        let mut touched = Touched::default();
+        let name = Namespace::new("shop").unwrap();
+        let logging = NetworkLogging {
+            deny: crate::LogScope::Delegated,
+            ..NetworkLogging::default()
+        };
+        assert!(world.apply_noting(Change::NetworkLogging(logging), &mut touched));
+        assert!(!world.apply_noting(Change::NetworkLogging(logging), &mut touched));
+        let logged = Change::NamespaceLogging(name.clone());
+        assert!(world.apply_noting(logged.clone(), &mut touched));
+        assert!(!world.apply_noting(logged, &mut touched));
+        assert!(touched.is_empty());
+        assert!(world.logging().is_on() && world.logs_denied(&name));
+        world.apply(Change::Namespace(name.clone(), Labels::default()));
+        world.apply(Change::NetworkLoggingGone);
+        assert!(!world.logging().is_on() && !world.logs_denied(&name));
     }
 
     fn slice(name: &str, service: &str) -> Arc<EndpointSlice> {

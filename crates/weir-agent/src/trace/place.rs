@@ -267,12 +267,12 @@ fn identity(scene: &mut Scene<'_>, number: Identity, role: Role) -> Result<Party
     };
     let pods = scene.world.pods().filter(|pod| LabelSet::of(pod) == set);
     let pods: Vec<_> = pods.cloned().collect();
-    choose(scene, pods, role, &format!("identity {number}"))
+    choose(scene, &pods, role, &format!("identity {number}"))
         .ok_or_else(|| missing(format!("no running pod has identity {number}")))
 }
 
 /// One of several that are alike: of this node, if there is one.
-fn choose(scene: &mut Scene<'_>, pods: Vec<Arc<Pod>>, role: Role, what: &str) -> Option<Party> {
+fn choose(scene: &mut Scene<'_>, pods: &[Arc<Pod>], role: Role, what: &str) -> Option<Party> {
     let own = &scene.shared.node;
     let ready = |pod: &&Arc<Pod>| !pod.addresses.is_empty();
     let here = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(own);
@@ -336,7 +336,7 @@ fn labelled(scene: &mut Scene<'_>, labels: &[String], role: Role) -> Result<Part
     };
     let pods: Vec<_> = scene.world.pods().filter(meant).cloned().collect();
     let what = format!("labels {}", labels.join(","));
-    if let Some(party) = choose(scene, pods, role, &what) {
+    if let Some(party) = choose(scene, &pods, role, &what) {
         return Ok(party);
     }
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
@@ -352,6 +352,7 @@ fn labelled(scene: &mut Scene<'_>, labels: &[String], role: Role) -> Result<Part
         host_network: false,
         container_ports: Vec::new(),
         created: 0,
+        workload: None,
     };
     suppose(scene, pod, &format!("no running pod has {what}"))
 }

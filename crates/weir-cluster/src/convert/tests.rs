@@ -154,6 +154,65 @@ fn nodes_are_proven() {
 }
 
 #[test]
+fn pods_tell_what_made_them() {
+    let check = |kind: &str, name: &str, hash: Option<&str>, expected: Option<(&str, &str)>| {
+        let raw = pod_with(|raw| {
+            let controller = expected.is_some();
+            raw["metadata"]["ownerReferences"] = json!([
+                {"apiVersion": "v1", "kind": "Other", "name": "x", "uid": "a"},
+                {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "b", "controller": controller},
+            ]);
+            if let Some(hash) = hash {
+                raw["metadata"]["labels"]["pod-template-hash"] = json!(hash);
+            }
+        });
+        let Converted::Object(Object::Pod(pod)) = convert(raw).unwrap() else {
+            panic!()
+        };
+        let found = pod.workload.as_deref();
+        let found = found.map(|one| (one.kind.as_str(), one.name.as_str()));
+        assert_eq!(found, expected, "{kind} {name}");
+    };
+    let deployment = Some(("Deployment", "web"));
+    check("ReplicaSet", "web-5c4", Some("5c4"), deployment);
+    check(
+        "ReplicaSet",
+        "web-5c4",
+        None,
+        Some(("ReplicaSet", "web-5c4")),
+    );
+    check(
+        "ReplicaSet",
+        "web",
+        Some("5c4"),
+        Some(("ReplicaSet", "web")),
+    );
+    check("Job", "backup-29012345", None, Some(("CronJob", "backup")));
+    check("Job", "backup-1", None, Some(("Job", "backup-1")));
+    check("StatefulSet", "db", None, Some(("StatefulSet", "db")));
+    check("Node", "n1", None, None);
+}
+
+#[test]
+fn namespaces_have_their_denials_logged() {
+    let check = |value: Value, expected: bool| {
+        let raw = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": "shop", "annotations": {"policy.network.gke.io/enable-deny-logging": value}}});
+        let Ok(Converted::Object(object)) = convert(raw) else {
+            panic!()
+        };
+        let told: Vec<_> = object.changes().collect();
+        let name = Namespace::new("shop").unwrap();
+        let logged = weir_model::Change::NamespaceLogging(name);
+        assert_eq!(told.get(1) == Some(&logged), expected);
+        assert_eq!(told.len(), 1 + usize::from(expected));
+    };
+    check(json!("true"), true);
+    check(json!("false"), false);
+    check(json!("True"), false);
+}
+
+#[test]
 fn other_kinds_are_skipped_by_name() {
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
     assert!(matches!(convert(map), Ok(Converted::Skipped(kind)) if kind == "ConfigMap"));

@@ -22,7 +22,10 @@ fn told(batch: &Batch) -> Vec<String> {
         Change::Node(_)
         | Change::NodeGone(_)
         | Change::Namespace(..)
+        | Change::NamespaceLogging(_)
         | Change::NamespaceGone(_)
+        | Change::NetworkLogging(_)
+        | Change::NetworkLoggingGone
         | Change::Service(_)
         | Change::ServiceGone(_)
         | Change::EndpointSlice(_)
@@ -161,4 +164,27 @@ fn a_policy_that_is_refused_never_opens_what_it_closed() {
     assert_eq!(told(&Folder::new(home.path()).read().unwrap()), isolates);
     fs::remove_file(home.path().join("p.yaml")).unwrap();
     assert_eq!(told(&folder.read().unwrap()), ["-shop/p"]);
+}
+
+#[test]
+fn logging_that_contradicts_itself_leaves_the_one_before() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |allow: &str| {
+        let text = format!(
+            "apiVersion: networking.gke.io/v1alpha1\nkind: NetworkLogging\nmetadata: {{name: default}}\n\
+             spec: {{cluster: {{allow: {allow}}}}}\n"
+        );
+        fs::write(home.path().join("new"), text).unwrap();
+        fs::rename(home.path().join("new"), home.path().join("a.yaml")).unwrap();
+    };
+    let mut folder = Folder::new(home.path());
+    write("{log: true, delegate: true}");
+    assert_eq!(folder.read().unwrap().changes.len(), 1);
+    write("{log: false, delegate: true}");
+    let batch = folder.read().unwrap();
+    assert!(batch.changes.is_empty(), "{batch:?}");
+    assert!(problems(&batch)[0].contains("spec.cluster.allow.delegate"));
+    fs::remove_file(home.path().join("a.yaml")).unwrap();
+    let batch = folder.read().unwrap();
+    assert_eq!(batch.changes, [Change::NetworkLoggingGone]);
 }

@@ -33,6 +33,7 @@ fn pod(name: &str, node: &str, addresses: &[&str]) -> Pod {
         host_network: false,
         container_ports: Vec::new(),
         created: 0,
+        workload: None,
     }
 }
 

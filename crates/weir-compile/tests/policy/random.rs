@@ -218,6 +218,7 @@ pub(crate) fn pod() -> impl Strategy<Value = Pod> {
                 host_network,
                 container_ports,
                 created: i64::from(number) + 1,
+                workload: None,
             }
         },
     )

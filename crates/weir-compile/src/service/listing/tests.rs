@@ -30,6 +30,7 @@ fn pod(name: &str, app: &str, addresses: &[&str]) -> Change {
         host_network: false,
         container_ports: Vec::new(),
         created: 0,
+        workload: None,
     }))
 }
 

@@ -282,6 +282,7 @@ pub(in crate::service) fn pod(name: &str, on: u8, address: &str, host: HostPort)
             host: Some(host),
         }],
         created: 50,
+        workload: None,
     }
 }
 
