@@ -113,12 +113,16 @@ fn suppose_applied(scene: &mut Scene<'_>, manifest: &str) -> Result<(), TraceErr
             .push(format!("{count} {kind} in the manifest has no say in this"));
     }
     for change in read.changes {
-        let said = match &change {
-            Change::NetworkPolicy(policy) => format!("policy {} is applied", policy.reference),
-            Change::Pod(pod) => format!("pod {} is applied", pod.reference),
-            Change::Service(service) => format!("service {} is applied", service.reference),
-            _ => "the rest of the manifest is applied".to_owned(),
+        let object = if let Change::NetworkPolicy(policy) = &change {
+            format!("policy {}", policy.reference)
+        } else if let Change::Pod(pod) = &change {
+            format!("pod {}", pod.reference)
+        } else if let Change::Service(service) = &change {
+            format!("service {}", service.reference)
+        } else {
+            "another object of the manifest".to_owned()
         };
+        let said = format!("{object} is applied");
         scene.suppose(change, said);
     }
     Ok(())

@@ -39,7 +39,7 @@ pub(super) fn of(scene: &Scene<'_>, hop: &Hop) -> Vec<Lookup> {
     all
 }
 
-fn lookup(table: &map::MapInfo, key: impl ToString, found: impl Into<String>) -> Lookup {
+fn lookup(table: &map::MapInfo, key: &impl ToString, found: impl Into<String>) -> Lookup {
     Lookup {
         table: table.name.to_owned(),
         key: key.to_string(),
@@ -52,7 +52,7 @@ fn who(scene: &Scene<'_>, view: &View, address: Address, endpoint: bool) -> Look
     let name = of_address(scene, address.to_ip()).name;
     if endpoint {
         let Some(row) = view.tables.endpoint(&address) else {
-            return lookup(&map::ENDPOINTS, address, "none");
+            return lookup(&map::ENDPOINTS, &address, "none");
         };
         let identity = row.identity;
         let ready = if row.flags & READY == 0 {
@@ -70,22 +70,22 @@ fn who(scene: &Scene<'_>, view: &View, address: Address, endpoint: bool) -> Look
         } else {
             format!("{name} ({}){ready}", view.labels(identity))
         };
-        return lookup(&map::ENDPOINTS, address, found);
+        return lookup(&map::ENDPOINTS, &address, found);
     }
     let Some(row) = view.tables.ipcache(&address) else {
-        return lookup(&map::IPCACHE, address, "none: outside the cluster");
+        return lookup(&map::IPCACHE, &address, "none: outside the cluster");
     };
     let labels = view.labels(row.identity);
     if !view.is_live() {
         // Numbers of another node are its own.
-        return lookup(&map::IPCACHE, address, format!("{name} ({labels})"));
+        return lookup(&map::IPCACHE, &address, format!("{name} ({labels})"));
     }
     let node = match row.node {
         NodeIndex::NONE => String::new(),
         index => format!(", behind node place {index}"),
     };
     let found = format!("{name}, identity {} ({labels}){node}", row.identity);
-    lookup(&map::IPCACHE, address, found)
+    lookup(&map::IPCACHE, &address, found)
 }
 
 fn frontend(hop: &Hop) -> Vec<Lookup> {
@@ -106,14 +106,14 @@ fn frontend(hop: &Hop) -> Vec<Lookup> {
     let scope = if internal { "this node" } else { "the network" };
     let found = format!("{name}, {} backends for clients of {scope}", run.count);
     let at = format!("{}/{}", socket(key, false), key.protocol);
-    let mut all = vec![lookup(&map::FRONTENDS, at, found)];
+    let mut all = vec![lookup(&map::FRONTENDS, &at, found)];
     if let Some((address, port)) = hop.seen.translated {
         let place = (run.first..run.first.saturating_add(run.count)).find(|place| {
             let backend = hop.view.tables.backends.get(place);
             backend.is_some_and(|row| (row.address, row.port) == (address, port))
         });
         let place = place.map_or_else(|| "?".to_owned(), |place| place.to_string());
-        all.push(lookup(&map::BACKENDS, place, socket(&hop.leaves, false)));
+        all.push(lookup(&map::BACKENDS, &place, socket(&hop.leaves, false)));
     }
     all
 }
@@ -161,7 +161,7 @@ fn policy(hop: &Hop) -> Vec<Lookup> {
         } else {
             allowed(&hop.view, cookie)
         };
-        all.push(lookup(&map::POLICY, key, found));
+        all.push(lookup(&map::POLICY, &key, found));
     }
     all
 }
@@ -194,7 +194,7 @@ fn way(hop: &Hop) -> Vec<Lookup> {
             } else {
                 "?".to_owned()
             };
-            vec![lookup(&map::NODES, place, found)]
+            vec![lookup(&map::NODES, &place, found)]
         }
         Some(ObservationPoint::ToNetwork) if hop.seen.redirected => vec![Lookup {
             table: "route".to_owned(),

@@ -10,7 +10,7 @@ use weir_abi::{Address, BlockGroup, Port, Protocol};
 use weir_api::policy::PolicyRule;
 use weir_api::trace::{Evaluated, TraceSide, TraceVerdict};
 use weir_compile::policy::{Explanation, Peer, Question, explain};
-use weir_model::LabelSet;
+use weir_model::{LabelSet, Pod};
 use weir_verdict::Tables as _;
 use weir_verdict::decision::Party as Asked;
 use weir_verdict::policy::ask;
@@ -136,25 +136,8 @@ impl Connection {
             return Ok(side);
         };
         side.enforced = row.flags & enforce != 0;
-        let set = LabelSet::of(pod);
         let own_node = self.peer.node == subject.node;
-        let others = self.peer.pod().map(|peer| LabelSet::of(peer));
-        let question = Question {
-            subject: &set,
-            direction: self.direction,
-            peer: match (&self.peer.what, &others) {
-                (What::Pod(_), Some(set)) => Peer::Pod(set),
-                (What::Node, _) => Peer::Node {
-                    own: own_node,
-                    pod: None,
-                },
-                _ => Peer::Outside,
-            },
-            peer_address: Some(self.peer_ip),
-            protocol: self.protocol,
-            port: self.port.get(),
-        };
-        let explained = explain(&scene.world, &question);
+        let explained = self.explain(scene, pod, own_node);
         if !side.enforced {
             side.reason = format!("no policy isolates {} for {direction}", subject.name);
             if !explained.isolating.is_empty() {
@@ -178,7 +161,7 @@ impl Connection {
                 });
             }
             None if self.own == self.peer_ip => {
-                side.reason = "a pod always reaches itself".to_owned();
+                "a pod always reaches itself".clone_into(&mut side.reason);
                 return Ok(side);
             }
             None if own_node
@@ -209,6 +192,28 @@ impl Connection {
             side.reason = format!("allowed by {}", list(&side.policies));
         }
         Ok(side)
+    }
+
+    /// What the policies say that people have written.
+    fn explain(&self, scene: &Scene<'_>, pod: &Pod, own_node: bool) -> Explanation {
+        let set = LabelSet::of(pod);
+        let others = self.peer.pod().map(|peer| LabelSet::of(peer));
+        let question = Question {
+            subject: &set,
+            direction: self.direction,
+            peer: match (&self.peer.what, &others) {
+                (What::Pod(_), Some(set)) => Peer::Pod(set),
+                (What::Node, _) => Peer::Node {
+                    own: own_node,
+                    pod: None,
+                },
+                _ => Peer::Outside,
+            },
+            peer_address: Some(self.peer_ip),
+            protocol: self.protocol,
+            port: self.port.get(),
+        };
+        explain(&scene.world, &question)
     }
 
     fn deny(&self, side: &mut TraceSide, explained: &Explanation) {

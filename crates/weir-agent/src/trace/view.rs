@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node's rows in memory: read back from this kernel, or compiled as any node should have them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use weir_abi::ipcache::PrefixKey;
 use weir_abi::map::{self, MapInfo};
 use weir_abi::service::FrontendKey;
 use weir_abi::{
-    DatapathConfig, EndpointId, Identity, IfIndex, MacAddress, PolicyCookie, ServiceId,
+    Address, DatapathConfig, EndpointId, Identity, IfIndex, MacAddress, PolicyCookie, ServiceId,
 };
 use weir_api::policy::PolicyRule;
 use weir_compile::exempt::default_exempt;
@@ -63,7 +64,7 @@ impl View {
         config: &DatapathConfig,
     ) -> weir_datapath::Result<Self> {
         let (rows, addresses) = maps.read_back_split()?;
-        let services = maps.read_back_services(addresses)?;
+        let services = read_services(maps, addresses, config)?;
         let device = snapshot.devices.first();
         let device = device.map_or(SOME_DEVICE, |device| IfIndex(device.ifindex));
         Ok(Self {
@@ -124,7 +125,7 @@ impl View {
             },
         };
         policy.update(&input, &everything);
-        let address = |ip: Option<IpAddr>| ip.map_or(weir_abi::Address::UNSPECIFIED, Into::into);
+        let address = |ip: Option<IpAddr>| ip.map_or(Address::UNSPECIFIED, Into::into);
         let config = if own {
             *config
         } else {
@@ -214,6 +215,35 @@ impl Sizes<'_> {
         let table = self.0.and_then(|maps| maps.by_name(map.name));
         table.map_or(map.default_size, |table| table.info().size)
     }
+}
+
+/// The rows of services that packets can meet. Places behind the last run are not read: there are
+/// many of them.
+fn read_services(
+    maps: &Maps,
+    addresses: BTreeSet<Address>,
+    config: &DatapathConfig,
+) -> weir_datapath::Result<ServiceRows> {
+    if config.maglev_size != 0 {
+        return maps.read_back_services(addresses);
+    }
+    let mut rows = ServiceRows {
+        frontends: maps.frontends.entries()?.into_iter().collect(),
+        service_backends: maps.service_backends.entries()?.into_iter().collect(),
+        source_ranges: maps.source_ranges.keys()?,
+        addresses,
+        ..ServiceRows::default()
+    };
+    let runs = rows
+        .frontends
+        .values()
+        .flat_map(|row| [row.internal, row.external]);
+    let ends = runs.map(|run| run.first.saturating_add(run.count));
+    let end = ends.max().unwrap_or_default().min(maps.backends.size());
+    for (place, row) in (0..).zip(maps.backends.places(0, end)?) {
+        rows.backends.set(place, row);
+    }
+    Ok(rows)
 }
 
 fn settings(

@@ -32,11 +32,14 @@ pub(super) use show::policies;
 )]
 pub(crate) struct Args {
     /// Where the packet comes from
-    #[arg(value_name = "FROM")]
-    from: String,
+    #[arg(value_name = "FROM", required_unless_present = "batch")]
+    from: Option<String>,
     /// Where it is sent to: a place, then :PORT, :PORT/PROTOCOL, :NAME or /ICMP
-    #[arg(value_name = "TO[:PORT[/PROTO]]")]
-    to: String,
+    #[arg(value_name = "TO[:PORT[/PROTO]]", required_unless_present = "batch")]
+    to: Option<String>,
+    /// Many questions: FROM and TO on each line of a file (`-`: standard input), one JSON answer for each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+    batch: Option<PathBuf>,
     #[command(flatten)]
     suppositions: Suppositions,
     #[command(flatten)]
@@ -78,15 +81,61 @@ impl Suppositions {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<Outcome, CliError> {
-    let source = place::parse(&args.from)?;
-    let (destination, port) = place::parse_target(&args.to)?;
-    let ports = port.into_iter().collect();
-    let question = args.suppositions.question(source, destination, ports)?;
-    let answer = ask(context, &question)?;
+    if let Some(file) = &args.batch {
+        return batch(args, &read(file)?, context);
+    }
+    let (from, to) = (args.from.as_deref(), args.to.as_deref());
+    let answer = about(
+        args,
+        from.unwrap_or_default(),
+        to.unwrap_or_default(),
+        context,
+    )?;
     context.emit(&args.output.format, &answer, |answer| {
         answer.traces().flat_map(show::whole).collect()
     })?;
     Ok(answer.outcome())
+}
+
+fn about(args: &Args, from: &str, to: &str, context: &Context) -> Result<Answer, CliError> {
+    let source = place::parse(from)?;
+    let (destination, port) = place::parse_target(to)?;
+    let ports = port.into_iter().collect();
+    let question = args.suppositions.question(source, destination, ports)?;
+    ask(context, &question)
+}
+
+/// One answer on each line, in the order of the questions; one that cannot be answered is a line with
+/// `error`.
+fn batch(args: &Args, questions: &str, context: &mut Context) -> Result<Outcome, CliError> {
+    let mut outcome = Outcome::Fine;
+    for line in questions.lines().filter(|line| !line.trim().is_empty()) {
+        let mut words = line.split_whitespace();
+        let (from, to) = (words.next(), words.next());
+        let line = match about(
+            args,
+            from.unwrap_or_default(),
+            to.unwrap_or_default(),
+            context,
+        ) {
+            Ok(answer) => {
+                if answer.verdict() == TraceVerdict::Denied {
+                    outcome = Outcome::Problem;
+                }
+                serde_json::to_string(&answer)?
+            }
+            Err(error @ (CliError::Typed { .. } | CliError::Missing { .. })) => failed(&error)?,
+            Err(CliError::Agent(error @ weir_api::ClientError::Refused { .. })) => failed(&error)?,
+            Err(error) => return Err(error),
+        };
+        context.printer.line(line)?;
+    }
+    Ok(outcome)
+}
+
+fn failed(error: &dyn std::error::Error) -> Result<String, CliError> {
+    let line = serde_json::json!({ "error": error.to_string() });
+    Ok(serde_json::to_string(&line)?)
 }
 
 /// Asks this node's agent.

@@ -52,10 +52,10 @@ fn step(number: u32, step: &TraceStep) -> Vec<String> {
     let observed = step.observation.as_ref();
     let mut end = format!("   {}", step.verdict);
     if let Some(point) = observed {
-        end += &format!(", {point}");
+        end = format!("{end}, {point}");
     }
     if let Some(reason) = &step.reason {
-        end += &format!(": {reason}");
+        end = format!("{end}: {reason}");
     }
     lines.push(end);
     lines.push(String::new());
