@@ -112,7 +112,12 @@ impl ProbeRequest {
     /// The longest that all of it may take, in milliseconds.
     pub(crate) fn time_limit(&self) -> u64 {
         let each = self.timeout_ms.max(self.interval_ms.unwrap_or(0));
-        each.saturating_mul(self.count.unwrap_or(1).max(1).into())
+        let count = self.count.unwrap_or(1).max(1);
+        let workers = self
+            .exchange()
+            .series
+            .map_or(1, |series| series.workers(self.source_port.is_some()));
+        each.saturating_mul(count.div_ceil(workers).into())
     }
 }
 
@@ -133,6 +138,21 @@ pub(crate) struct Series {
     pub(crate) interval_ms: Option<u64>,
     pub(crate) keep: bool,
     pub(crate) until: Option<String>,
+}
+
+/// Exchanges that run at once where none has to wait for another.
+const PARALLEL: u32 = 16;
+
+impl Series {
+    /// How many exchanges run at once. Two sockets cannot have one port towards one destination.
+    pub(crate) fn workers(&self, own_port: bool) -> u32 {
+        let alone = self.keep || own_port || self.interval_ms.is_some() || self.until.is_some();
+        if alone {
+            1
+        } else {
+            PARALLEL.min(self.count).max(1)
+        }
+    }
 }
 
 /// What a probe found. Of a series: the first failure if there is one, else the last answer.

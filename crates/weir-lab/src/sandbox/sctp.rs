@@ -12,7 +12,10 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, SocketAddr},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use tokio::{net::UdpSocket, time::timeout};
@@ -191,8 +194,10 @@ fn random() -> u32 {
     u32::try_from(number >> 32).unwrap_or_default() | 1
 }
 
-/// A port from the range of those that nobody asked for.
+/// The ports that nobody asks for, one after the other: one that was used a moment ago may still have a state on the way.
 fn ephemeral() -> u16 {
-    let offset = u16::try_from(random() % 28_000).unwrap_or_default();
-    32768 + offset
+    const FIRST: u16 = 32768;
+    const COUNT: u16 = 28_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT
 }

@@ -16,9 +16,6 @@ use super::{
 };
 use crate::protocol::{Exchange, Outcome, Path, ProbeAnswer, Protocol, Series, Span};
 
-/// Exchanges that run at once where none has to wait for another.
-const PARALLEL: u32 = 16;
-
 /// Runs a series.
 pub(crate) async fn run(path: Path, exchange: &Exchange, series: &Series) -> ProbeAnswer {
     let history = Rc::new(RefCell::new(History::new(series)));
@@ -31,9 +28,7 @@ pub(crate) async fn run(path: Path, exchange: &Exchange, series: &Series) -> Pro
             keep_connection(&path, exchange, interval, &history).await;
         }
         (true, Protocol::Icmp) | (false, _) => {
-            // Two sockets cannot have one port towards one destination.
-            let alone = interval.is_some() || path.source_port.is_some() || series.until.is_some();
-            let workers = if alone { 1 } else { PARALLEL.min(series.count) };
+            let workers = series.workers(path.source_port.is_some());
             let workers = (0..workers).map(|_| {
                 let (history, exchange) = (Rc::clone(&history), exchange.clone());
                 tokio::task::spawn_local(async move {

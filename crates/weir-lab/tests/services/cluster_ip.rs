@@ -53,12 +53,12 @@ pub(crate) fn a3_ports_come_and_go(ground: &Ground<'_>) {
     let old = || both_families([ask("base/c1", &ground.svc("web")).times(5)]);
     let new = || both_families([ask("base/c1", &ground.svc("web")).port(8000).times(5)]);
     let more = service("web").with(
-        "spec.ports.2",
+        "spec.ports.3",
         json!({"name": "x", "port": 8000, "targetPort": "http"}),
     );
     ground.apply([
         service("web").with(
-            "spec.ports.2",
+            "spec.ports.3",
             json!({"name": "y", "port": 9, "targetPort": "http"}),
         ),
         server("b0", "n2"),
@@ -100,7 +100,9 @@ pub(crate) fn a6_a_backend_reaches_all_and_itself(ground: &Ground<'_>) {
         server("b2", "n2"),
     ]);
     let asks = [ask(&ground.own("b0"), &ground.svc("web")).times(60)];
-    ground.answered_by(&["b0", "b1", "b2"], all_ways(asks));
+    ground.answered_by(&["b0", "b1", "b2"], all_ways(asks.clone()));
+    let sctp = asks.map(|ask| ask.set("protocol", "sctp"));
+    ground.answered_by(&["b0", "b1", "b2"], both_families(sctp));
 }
 
 pub(crate) fn a7_services_with_one_name_do_not_meet(ground: &Ground<'_>) {

@@ -28,7 +28,11 @@ pub(crate) fn g1_everyone_reaches_every_endpoint(ground: &Ground<'_>) {
     asks.extend(
         ["n1", "n3"].map(|node| ask("world", &format!("node:{node}")).port(port).times(60)),
     );
-    for answer in ground.answered(all_ways(asks)) {
+    let mut asks = all_ways(asks);
+    let sctp = froms.iter().map(|from| ask(from, &ground.svc("web")));
+    let sctp = sctp.map(|ask| ask.set("protocol", "sctp").times(60));
+    asks.extend(both_families(sctp));
+    for answer in ground.answered(asks) {
         assert_eq!(peers(&answer).len(), NODES.len(), "{answer}");
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-/// A pod of the application `web` that answers on TCP and UDP port 80.
+/// A pod of the application `web` that answers on port 80 of every protocol.
 pub(crate) fn server(name: &str, node: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -13,12 +13,13 @@ pub(crate) fn server(name: &str, node: &str) -> Value {
             "containers": [{"name": "c", "ports": [
                 {"name": "http", "containerPort": 80},
                 {"name": "dgram", "containerPort": 80, "protocol": "UDP"},
+                {"name": "stream", "containerPort": 80, "protocol": "SCTP"},
             ]}],
         },
     })
 }
 
-/// The service of the application `web`: TCP and UDP port 80, both families.
+/// The service of the application `web`: port 80 of every protocol, both families.
 pub(crate) fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
@@ -29,6 +30,7 @@ pub(crate) fn service(name: &str) -> Value {
             "ports": [
                 {"name": "t", "port": 80, "targetPort": "http"},
                 {"name": "u", "port": 80, "protocol": "UDP", "targetPort": "dgram"},
+                {"name": "s", "port": 80, "protocol": "SCTP", "targetPort": "stream"},
             ],
         },
     })

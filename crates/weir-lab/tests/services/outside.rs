@@ -60,6 +60,14 @@ pub(crate) fn c2_answers_come_from_the_node_that_was_asked(ground: &Ground<'_>) 
         .flat_map(|ask| [ask.clone(), ask.set("unconnected", true)])
         .collect();
     ground.answered_by(&["b0"], both_families(asks));
+    // The checksum of SCTP covers the ports, so these stay as they are.
+    let port = 31132;
+    let sctp = json!([{"name": "s", "port": port, "nodePort": port, "protocol": "SCTP"}]);
+    let pod = server("b0", "n2").with("spec.containers.0.ports.2.containerPort", port);
+    ground.apply([service_of("NodePort", "web").with("spec.ports", sctp), pod]);
+    let asks = every_node(port, 3).into_iter();
+    let asks = asks.map(|ask| ask.set("protocol", "sctp"));
+    ground.answered_by(&["b0"], both_families(asks));
 }
 
 pub(crate) fn c3_node_ports_close(ground: &Ground<'_>) {
