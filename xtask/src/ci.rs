@@ -19,6 +19,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         level: args.level,
         filter: None,
         full: false,
+        trace: false,
         no_checks: false,
     })
 }

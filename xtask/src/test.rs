@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Everything in every variant, not each thing once: takes hours instead of minutes
     #[arg(long)]
     pub(crate) full: bool,
+    /// Asks `weir trace` too about every cell of every fifth policy case: it must say what packets do
+    #[arg(long)]
+    pub(crate) trace: bool,
     /// Leave out formatting, lints and the other checks of the source
     #[arg(long)]
     pub(crate) no_checks: bool,
@@ -92,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     if let Some(weir) = binary.as_deref().filter(|_| netpol) {
-        netpol::run(weir, args.full, args.filter.as_deref(), &mut tally)?;
+        netpol::run(weir, args.full, args.trace, args.filter.as_deref(), &mut tally)?;
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
         runner::run_doc_tests(&mut tally)?;

@@ -37,12 +37,17 @@ enum Way {
     Service,
 }
 
+/// Of so many cases one is traced.
+const TRACED: usize = 5;
+
 /// How a case is run.
 #[derive(Clone, Debug)]
 struct Variant {
     routing: &'static str,
     ways: Vec<Way>,
     restart: bool,
+    /// `weir trace` must say what the packets do.
+    traced: bool,
 }
 
 impl Variant {
@@ -61,7 +66,13 @@ impl Variant {
 }
 
 /// Runs the cases whose id or name contains the filter.
-pub(super) fn run(weir: &Path, full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+pub(super) fn run(
+    weir: &Path,
+    full: bool,
+    trace: bool,
+    filter: Option<&str>,
+    tally: &mut Tally,
+) -> Result<()> {
     let cases = case::load(filter)?;
     output::step(format_args!("{} policy cases (as root)", cases.len()));
     for routing in ["tunnel", "native"] {
@@ -71,7 +82,11 @@ pub(super) fn run(weir: &Path, full: bool, filter: Option<&str>, tally: &mut Tal
             .flat_map(|(number, case)| {
                 variants(number, case, routing, full)
                     .into_iter()
-                    .map(move |variant| (case, variant))
+                    .map(move |variant| (number, variant))
+                    .map(move |(number, variant)| {
+                        let traced = trace && number.is_multiple_of(TRACED);
+                        (case, Variant { traced, ..variant })
+                    })
             })
             .collect();
         let Some((first, _)) = runs.first() else {
@@ -114,6 +129,7 @@ fn variants(number: usize, case: &Case, routing: &'static str, full: bool) -> Ve
         routing,
         ways,
         restart: false,
+        traced: false,
     };
     let mut variants = vec![plain.clone()];
     if !case.steps.is_empty() {
@@ -192,7 +208,42 @@ fn check(
             .collect::<Vec<_>>()
             .join("\n")
     );
+    if variant.traced {
+        compare_traces(lab, &asked, &probes)
+            .with_context(|| format!("{} `{}` {state}", case.id, case.name))?;
+    }
     Ok(probes.len())
+}
+
+/// What is said without a packet must be what became of the packets.
+fn compare_traces(lab: &Lab, asked: &[&Cell], probes: &[Probe]) -> Result<()> {
+    let mut wrong = Vec::new();
+    for family in [4, 6] {
+        let cells = asked.iter().zip(probes);
+        let cells: Vec<_> = cells
+            .filter(|(_, probe)| probe.family() == family)
+            .collect();
+        let questions: Vec<String> = cells.iter().map(|(_, probe)| probe.question()).collect();
+        let said = lab.trace(family, &questions)?;
+        for ((cell, probe), said) in cells.iter().zip(said) {
+            if said["verdict"] != if cell.allowed { "allowed" } else { "denied" } {
+                wrong.push(format!("  {probe}: the trace says {said}"));
+            }
+        }
+    }
+    anyhow::ensure!(
+        wrong.is_empty(),
+        "{} of {} traces are wrong\n{}",
+        wrong.len(),
+        probes.len(),
+        wrong
+            .iter()
+            .take(SHOWN)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+    Ok(())
 }
 
 /// A denied packet is dropped: who refuses has received it.

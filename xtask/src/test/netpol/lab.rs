@@ -78,6 +78,25 @@ impl Probe {
     }
 }
 
+impl Probe {
+    pub(super) fn family(&self) -> u64 {
+        self.0["family"].as_u64().unwrap_or_default()
+    }
+
+    /// The same as a line of `weir trace --batch`.
+    pub(super) fn question(&self) -> String {
+        let text = |field: &str| self.0[field].as_str().unwrap_or_default();
+        let to = match text("to") {
+            address if !address.contains('/') && address.matches(':').count() > 1 => {
+                format!("[{address}]")
+            }
+            other => other.to_owned(),
+        };
+        let (port, protocol) = (&self.0["port"], text("protocol"));
+        format!("{} {to}:{port}/{protocol}", text("from"))
+    }
+}
+
 impl Lab {
     /// Builds a lab with the nodes and outside hosts of a case, and nothing else.
     pub(super) fn up(weir: &Path, routing: &str, case: &Case) -> Result<Self> {
@@ -200,6 +219,30 @@ impl Lab {
             "{} of {} probes were answered: {}",
             answers.len(),
             lines.len(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(answers)
+    }
+
+    /// What the first node's agent says would become of packets.
+    pub(super) fn trace(&self, family: u64, questions: &[String]) -> Result<Vec<Value>> {
+        let weir = self.weir.display().to_string();
+        let node = self.nodes.first().context("there is no node")?;
+        let family = family.to_string();
+        let words = [
+            "node", node, "--", &weir, "trace", "--family", &family, "--batch", "-",
+        ];
+        let output = self.run(&words, &questions.join("\n"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let answers: Vec<Value> = text
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        ensure!(
+            answers.len() == questions.len(),
+            "{} of {} traces were answered: {}",
+            answers.len(),
+            questions.len(),
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(answers)
