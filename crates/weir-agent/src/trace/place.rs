@@ -39,6 +39,8 @@ pub(super) struct Party {
     pub(super) what: What,
     pub(super) node: Option<NodeName>,
     pub(super) addresses: Vec<IpAddr>,
+    /// It was named by its address, so no other will do.
+    pub(super) exact: bool,
 }
 
 impl Party {
@@ -145,12 +147,14 @@ fn of_pod(scene: &Scene<'_>, pod: Arc<Pod>) -> Party {
             what: What::Node,
             node: pod.node.clone(),
             addresses,
+            exact: false,
         };
     }
     Party {
         name,
         node: pod.node.clone(),
         addresses: pod.addresses.clone(),
+        exact: false,
         what: What::Pod(pod),
     }
 }
@@ -178,6 +182,7 @@ fn of_service(service: Arc<Service>) -> Party {
         name: format!("svc:{}", service.reference),
         node: None,
         addresses,
+        exact: false,
         what: What::Service(service),
     }
 }
@@ -193,6 +198,7 @@ fn node(scene: &Scene<'_>, name: &str) -> Result<Party, TraceError> {
         what: What::Node,
         node: Some(proven.clone()),
         addresses: node.addresses.clone(),
+        exact: false,
     })
 }
 
@@ -209,6 +215,7 @@ pub(super) fn of_address(scene: &Scene<'_>, address: IpAddr) -> Party {
             what: What::Node,
             node: Some(node),
             addresses: vec![address],
+            exact: true,
         };
     }
     let mut services = scene.world.services();
@@ -217,6 +224,7 @@ pub(super) fn of_address(scene: &Scene<'_>, address: IpAddr) -> Party {
     {
         let mut party = of_service(Arc::clone(service));
         party.addresses = vec![address];
+        party.exact = true;
         return party;
     }
     let mut nodes = scene.world.nodes();
@@ -226,6 +234,7 @@ pub(super) fn of_address(scene: &Scene<'_>, address: IpAddr) -> Party {
         what: What::World,
         node: None,
         addresses: vec![address],
+        exact: true,
     }
 }
 
@@ -235,6 +244,7 @@ fn world() -> Party {
         what: What::World,
         node: None,
         addresses: WORLD.to_vec(),
+        exact: false,
     }
 }
 

@@ -104,6 +104,15 @@ impl<'a> Scene<'a> {
         Ok(there(key)? || there(&key.reversed())?)
     }
 
+    /// Whether those who send through a program have their sockets translated already.
+    pub(super) fn translates_sockets(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::FromContainer => self.dry_run.config().pod_sockets != 0,
+            Hook::FromHost | Hook::ToNetdev => true,
+            Hook::FromNetdev => false,
+        }
+    }
+
     /// The node that has an address.
     pub(super) fn node_with(&self, address: IpAddr) -> Option<NodeName> {
         let mut nodes = self.world.nodes();

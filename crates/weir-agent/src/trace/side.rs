@@ -55,11 +55,27 @@ pub(super) fn ingress(
     };
     let own = last.leaves.destination.to_ip();
     let subject = of_address(scene, own);
+    let there = subject.node.as_ref() == Some(&last.view.node);
+    // Who is masqueraded on the way is not seen as who it was.
+    let seen = if there { &last.arrives } else { &last.leaves };
+    let peer_ip = seen.source.to_ip();
+    let masqueraded = peer_ip != first.arrives.source.to_ip();
     let connection = Connection {
         direction: PolicyDirection::Ingress,
         own,
-        peer: source.clone(),
-        peer_ip: first.arrives.source.to_ip(),
+        peer: if masqueraded {
+            Party {
+                name: format!(
+                    "{} (as which {} is masqueraded on the way)",
+                    of_address(scene, peer_ip).name,
+                    source.name
+                ),
+                ..of_address(scene, peer_ip)
+            }
+        } else {
+            source.clone()
+        },
+        peer_ip,
         protocol: first.arrives.protocol,
         port: last.leaves.destination_port,
     };

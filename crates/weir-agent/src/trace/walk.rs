@@ -83,6 +83,7 @@ pub(super) fn walk(
         let note = "steps that say `compiled` are of other nodes, whose kernels this node cannot ask: the programs' code decided over the rows that those nodes should have";
         notes.push(note.to_owned());
     }
+    notes.extend(choice(scene, &hops));
     let seen = hops.last().map(|hop| &hop.seen);
     let dropped = seen.and_then(|seen| seen.dropped);
     let (out, into) = (
@@ -114,6 +115,38 @@ pub(super) fn walk(
     })
 }
 
+/// What there is to know about the backend that was taken.
+fn choice(scene: &Scene<'_>, hops: &[Hop]) -> Vec<String> {
+    let Some(hop) = hops.iter().find(|hop| hop.seen.translated.is_some()) else {
+        return Vec::new();
+    };
+    let key = &hop.arrives;
+    let frontend = FrontendKey::new(key.destination, key.destination_port, key.protocol);
+    let row = hop.view.tables.frontends.get(&frontend);
+    let internal = hop.hook != Hook::FromNetdev;
+    let count = row.map_or(0, |row| {
+        if internal {
+            row.internal.count
+        } else {
+            row.external.count
+        }
+    });
+    let mut notes = Vec::new();
+    if count > 1 {
+        let name = of_address(scene, hop.leaves.destination.to_ip()).name;
+        notes.push(format!(
+            "{name} is one of {count} backends: other connections are sent to others"
+        ));
+    }
+    if internal && scene.translates_sockets(hop.hook) {
+        notes.push(
+            "sockets here are translated when they connect; what is sent past them, as this packet, is translated by the program"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
 /// The address and port that a client would use.
 fn aim(
     scene: &Scene<'_>,
@@ -126,7 +159,7 @@ fn aim(
     let What::Service(service) = &destination.what else {
         return plain();
     };
-    if source.what != What::World || destination.addresses.len() == 1 {
+    if source.what != What::World || destination.exact {
         return plain();
     }
     // From outside: by what is meant for clients outside.
