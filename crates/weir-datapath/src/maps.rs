@@ -201,6 +201,9 @@ impl Maps {
                 Some(self.read_back_nodes()?.len() as u64)
             }
             MapShape::Array if info.map.name == map::BACKENDS.name => Some(self.places_in_use()?),
+            MapShape::Array if info.map.name == map::MAGLEV.name && self.maglev_size > 0 => {
+                Some(self.tables_in_use()? * u64::from(self.maglev_size))
+            }
             MapShape::Array | MapShape::PerCpuArray | MapShape::RingBuffer => None,
         };
         Ok(MapUsage {
@@ -209,6 +212,16 @@ impl Maps {
             used,
             failed_writes: table.failed_writes(),
         })
+    }
+
+    /// Maglev tables that a frontend names.
+    fn tables_in_use(&self) -> Result<u64> {
+        let mut tables = BTreeSet::new();
+        self.frontends.for_each(|_, row| {
+            let named = [row.internal.maglev, row.external.maglev];
+            tables.extend(named.into_iter().filter(|table| *table > 0));
+        })?;
+        Ok(tables.len() as u64)
     }
 
     /// Places of `backends` that a frontend names; runs are shared.

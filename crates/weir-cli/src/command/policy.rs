@@ -3,11 +3,13 @@
 
 mod show;
 mod trace;
+mod validate;
 mod wait;
 
 use super::{Context, Outcome};
 use crate::error::CliError;
 use crate::output::Output;
+use std::path::PathBuf;
 use std::time::Duration;
 use weir_api::path;
 use weir_api::policy::{Policies, Policy, Selector};
@@ -56,6 +58,19 @@ enum Command {
         weir policy trace --src-k8s-pod shop:cli --dst-service shop/web --dport 80/TCP -v\n  \
         weir policy trace -s k8s:app=cli -d k8s:app=web --dport 80 --with new-policy.yaml")]
     Trace(Box<trace::Args>),
+    /// Says whether policies in files would be accepted; exit status 1 when one would not
+    ///
+    /// The agent is not asked. A policy that would be refused is named with its field.
+    #[command(
+        after_help = "Examples:\n  weir policy validate policy.yaml\n  weir policy validate manifests/\n  kubectl get networkpolicies -A -o yaml | weir policy validate -"
+    )]
+    Validate {
+        /// Files, folders, or - for the standard input
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Waits until every endpoint of this node has realized a revision
     #[command(
         after_help = "Examples:\n  weir policy wait 7\n  weir policy wait 7 --max-wait-time 10"
@@ -108,6 +123,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<Outcome, CliError
             Ok(Outcome::Fine)
         }
         Command::Trace(args) => trace::run(&args, context),
+        Command::Validate { paths, output } => validate::run(context, &paths, &output.format),
         Command::Wait {
             revision,
             max_wait_time,
