@@ -13,7 +13,7 @@ mod lab {
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
-    const OBJECTS: &str = r#"
+    const OBJECTS: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {team: a}}
@@ -76,7 +76,7 @@ spec:
   ingress:
   - from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]
     ports: [{port: 81, protocol: TCP}]
-"#;
+";
 
     const PODS: [&str; 4] = ["shop/client", "shop/web-1", "shop/web-2", "ops/tool"];
 
