@@ -102,8 +102,11 @@ impl Datagrams {
     pub(crate) async fn ask(&mut self, size: u32) -> io::Result<Reply> {
         loop {
             self.send(size).await?;
-            if let Ok(reply) = timeout(RESEND, self.receive(size)).await {
-                return reply;
+            match timeout(RESEND, self.receive(size)).await {
+                // Somebody on the way says that it was too large: the next one will be cut to what fits.
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+                Ok(reply) => return reply,
+                Err(_) => {}
             }
         }
     }

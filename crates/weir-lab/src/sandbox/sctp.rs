@@ -195,9 +195,14 @@ fn random() -> u32 {
 }
 
 /// The ports that nobody asks for, one after the other: one that was used a moment ago may still have a state on the way.
+/// Sandboxes begin at different ones, because whoever masquerades SCTP cannot change them.
 fn ephemeral() -> u16 {
     const FIRST: u16 = 32768;
     const COUNT: u16 = 28_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let start = random() % u32::from(COUNT);
+        AtomicU16::new(u16::try_from(start).unwrap_or_default())
+    });
+    FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT
 }
