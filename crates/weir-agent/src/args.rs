@@ -33,6 +33,9 @@ pub struct Args {
     /// Directory of the state that outlives the agent.
     #[arg(long, default_value = "/var/lib/weir")]
     pub state: PathBuf,
+    /// File that decisions of policies are logged to, where the object `NetworkLogging` asks for it.
+    #[arg(long, default_value = "/var/log/network/policy_action.log")]
+    pub policy_log: PathBuf,
     /// Where metrics and health are served by TCP; `none` for nowhere.
     #[arg(long, default_value = "127.0.0.1:9962", value_parser = metrics_address)]
     pub metrics_address: MetricsAddress,

@@ -13,7 +13,7 @@ use weir_abi::policy::PolicyDirection;
 use weir_abi::service::FrontendKey;
 use weir_abi::{Address, Identity, PolicyCookie, Port, Protocol, ServiceId};
 use weir_api::policy::PolicyRule;
-use weir_compile::policy::{Origin, Origins, Peer, PolicyCompiler, Question, explain};
+use weir_compile::policy::{Origin, Origins, Peer, PolicyCompiler, Question, allowing, explain};
 use weir_compile::service::{FrontendOwner, ServiceCompiler};
 use weir_model::{IdentityTable, LabelSet, PolicyRef, World};
 use weir_observe::Denial;
@@ -129,29 +129,15 @@ impl Directory {
         denial: &Denial,
         identities: &IdentityTable,
     ) -> Option<String> {
-        let world = self.world();
-        let peer = match identities.set(denial.peer) {
-            Some(set) => Peer::Pod(set),
-            None if denial.peer == Identity::HOST => Peer::Node {
-                own: true,
-                pod: None,
-            },
-            None if denial.peer == Identity::REMOTE_NODE => Peer::Node {
-                own: false,
-                pod: None,
-            },
-            None => Peer::Outside,
-        };
-        let question = Question {
-            subject: identities.set(denial.subject)?,
-            direction: denial.direction,
-            peer,
-            peer_address: Some(denial.peer_address.to_ip()),
-            protocol: denial.protocol,
-            port: denial.port,
-        };
-        let nearest = explain(&world, &question).nearest?;
+        let question = question(denial, identities)?;
+        let nearest = explain(&self.world(), &question).nearest?;
         Some(nearest.to_string())
+    }
+
+    /// All policies that allow a connection.
+    pub(crate) fn allowing(&self, asked: &Denial, identities: &IdentityTable) -> Vec<PolicyRef> {
+        let question = question(asked, identities);
+        question.map_or_else(Vec::new, |question| allowing(&self.world(), &question))
     }
 
     /// `shop/web:http`; the number stands in the place of a name that there is not.
@@ -229,6 +215,25 @@ fn named_port(owner: &FrontendOwner, port: Option<(u16, Protocol)>, world: &Worl
         Some(name) => format!("{owner}:{name}"),
         None => owner.to_string(),
     }
+}
+
+/// What the policies of one side are asked.
+fn question<'a>(asked: &Denial, identities: &'a IdentityTable) -> Option<Question<'a>> {
+    let node = |own| Peer::Node { own, pod: None };
+    let peer = match identities.set(asked.peer) {
+        Some(set) => Peer::Pod(set),
+        None if asked.peer == Identity::HOST => node(true),
+        None if asked.peer == Identity::REMOTE_NODE => node(false),
+        None => Peer::Outside,
+    };
+    Some(Question {
+        subject: identities.set(asked.subject)?,
+        direction: asked.direction,
+        peer,
+        peer_address: Some(asked.peer_address.to_ip()),
+        protocol: asked.protocol,
+        port: asked.port,
+    })
 }
 
 /// What others are told of an origin.

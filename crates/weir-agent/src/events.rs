@@ -22,6 +22,7 @@ use weir_observe::{Decoded, Decoder, Signal, verdicts};
 
 use crate::names::SnapshotNames;
 use crate::observed::{Observed, Seen};
+use crate::policy_log::PolicyLog;
 use crate::shared::Shared;
 
 /// Lines that wait for a slow listener; what is older is lost to it, and counted.
@@ -69,6 +70,11 @@ impl EventHub {
             lost: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         })
+    }
+
+    /// Has the ring emptied, and its reader look whether it is to stop.
+    pub(crate) fn wake(&self) {
+        let _ = self.wake.write(1);
     }
 
     /// Returns when everything that has happened until now is remembered; without a reader, soon.
@@ -154,12 +160,13 @@ impl EventHub {
     }
 }
 
-/// Empties the ring until told to stop. `collect` is woken when the programs ask for it.
+/// Empties the ring until told to stop. `collect` is woken when the programs ask for it; `log` is told of decisions.
 pub(crate) fn read_ring(
     maps: &Maps,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     stop: &AtomicBool,
     collect: &Sender<crate::collect::Wake>,
+    log: &mut PolicyLog,
 ) -> weir_datapath::Result<()> {
     let mut source = EventSource::open(maps)?;
     let mut decoder = Decoder::new();
@@ -175,7 +182,7 @@ pub(crate) fn read_ring(
         ];
         // The programs wake nobody until the ring fills up: waking costs them more than the record.
         // While nobody listens there is no hurry.
-        let wait: u16 = if shared.events.has_listeners() {
+        let wait: u16 = if shared.events.has_listeners() || log.is_on() {
             100
         } else {
             1000
@@ -183,6 +190,7 @@ pub(crate) fn read_ring(
         let _ = poll(&mut fds, PollTimeout::from(wait));
         // Nobody has to be told twice.
         let _ = shared.events.wake.read();
+        log.look(shared);
         let names = SnapshotNames::new(shared);
         loop {
             let listened = shared.events.has_listeners();
@@ -190,6 +198,7 @@ pub(crate) fn read_ring(
             let taken = source.drain(BURST, |record| {
                 sequence += 1;
                 seen.extend(Seen::new(sequence, record, &names));
+                log.take(record, &names, shared);
                 if listened || record.first() == Some(&kind::SIGNAL) {
                     take(sequence, record, &names, &mut decoder, shared, collect);
                 }
@@ -204,6 +213,7 @@ pub(crate) fn read_ring(
             }
         }
         shared.events.emptied.send_modify(|count| *count += 1);
+        log.pass_time(shared);
         if looked.elapsed() >= Duration::from_secs(1) {
             looked = Instant::now();
             let lost = maps.counter(Counter::EventsLost)?;

@@ -21,6 +21,7 @@ mod health_check;
 pub mod ipam;
 mod names;
 mod observed;
+mod policy_log;
 mod run;
 mod shared;
 mod stale;

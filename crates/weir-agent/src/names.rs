@@ -13,7 +13,7 @@ use weir_api::policy::PolicyRule;
 use weir_compile::Owner;
 use weir_observe::{BootClock, Denial, Names};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, whole_policy};
 use crate::shared::{Shared, Snapshot};
 
 /// A snapshot with what is needed to name things.
@@ -26,6 +26,7 @@ pub(crate) struct SnapshotNames {
     reasons: RefCell<HashMap<ServiceId, Option<String>>>,
     isolating: RefCell<HashMap<(EndpointId, PolicyDirection), Vec<PolicyRule>>>,
     misses: RefCell<HashMap<Denial, Option<String>>>,
+    allowing: RefCell<HashMap<Denial, Vec<PolicyRule>>>,
 }
 
 /// Denials that are explained, at most: every policy of the cluster is looked at for each, and a scanner makes
@@ -53,6 +54,7 @@ impl SnapshotNames {
             reasons: RefCell::default(),
             isolating: RefCell::default(),
             misses: RefCell::default(),
+            allowing: RefCell::default(),
         }
     }
 
@@ -90,6 +92,27 @@ impl SnapshotNames {
     /// The rules behind a cookie, not copied.
     pub(crate) fn shared_rules(&self, cookie: PolicyCookie) -> Option<Arc<[PolicyRule]>> {
         self.directory.rules(cookie)
+    }
+
+    /// The namespace of the pods behind an identity.
+    pub(crate) fn namespace_of(&self, identity: Identity) -> Option<String> {
+        let set = self.snapshot.identities.set(identity)?;
+        Some(set.namespace.to_string())
+    }
+
+    /// The policies that allow a connection, each as a whole. There are none where too many different ones are asked
+    /// for.
+    pub(crate) fn allowing(&self, asked: &Denial) -> Vec<PolicyRule> {
+        let mut known = self.allowing.borrow_mut();
+        if known.len() >= EXPLAINED && !known.contains_key(asked) {
+            return Vec::new();
+        }
+        let policies = known.entry(*asked).or_insert_with(|| {
+            let identities = &self.snapshot.identities;
+            let found = self.directory.allowing(asked, identities);
+            found.iter().map(whole_policy).collect()
+        });
+        policies.clone()
     }
 
     /// Whoever has an address, `world` where nobody of the cluster has it.

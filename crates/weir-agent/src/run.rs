@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::api::{self, Api};
 use crate::args::{Args, MetricsAddress};
 use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
+use crate::policy_log::PolicyLog;
 use crate::shared::Shared;
 use crate::stale::Sweeper;
 use crate::store::Store;
@@ -71,7 +72,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     })?;
     let shared = Arc::new(shared);
     let (inputs, received) = channel();
-    let mut helpers = Helpers::new(&shared);
+    let mut helpers = Helpers::new(&shared, PolicyLog::new(args.policy_log));
 
     let on_source = inputs.clone();
     let watcher = Watcher::start(&objects, move |look| {
@@ -164,18 +165,24 @@ struct Helpers {
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     collect: Sender<collect::Wake>,
-    /// Handed to the thread that starts when the maps are there.
-    woken: Option<std::sync::mpsc::Receiver<collect::Wake>>,
+    /// Handed to the threads that start when the maps are there.
+    woken: Option<Receiver<collect::Wake>>,
+    log: Option<(PolicyLog, Sender<()>)>,
+    /// Hangs up when the log is written.
+    logged: Receiver<()>,
 }
 
 impl Helpers {
-    fn new(shared: &Arc<Shared>) -> Self {
+    fn new(shared: &Arc<Shared>, log: PolicyLog) -> Self {
         let (collect, woken) = channel();
+        let (writing, logged) = channel();
         Self {
             shared: Arc::clone(shared),
             stop: Arc::new(AtomicBool::new(false)),
             collect,
             woken: Some(woken),
+            log: Some((log, writing)),
+            logged,
         }
     }
 
@@ -183,6 +190,7 @@ impl Helpers {
     fn on_loaded(&mut self) -> OnLoaded {
         let (shared, stop) = (Arc::clone(&self.shared), Arc::clone(&self.stop));
         let (collect, woken) = (self.collect.clone(), self.woken.take());
+        let log = self.log.take();
         Box::new(move |maps| {
             let (maps_of_collector, shared_of_collector) = (Arc::clone(maps), Arc::clone(&shared));
             let collector = spawn("collect", move || {
@@ -192,9 +200,16 @@ impl Helpers {
             });
             let (maps, shared_of_reader) = (Arc::clone(maps), Arc::clone(&shared));
             let reader = spawn("events", move || {
-                if let Err(error) = events::read_ring(&maps, &shared_of_reader, &stop, &collect) {
-                    shared_of_reader.report("events", false, chain(&error));
+                let shared = shared_of_reader;
+                // The other half hangs up when the thread ends.
+                let Some((mut log, _writing)) = log else {
+                    return;
+                };
+                let read = events::read_ring(&maps, &shared, &stop, &collect, &mut log);
+                if let Err(error) = read {
+                    shared.report("events", false, chain(&error));
                 }
+                log.end(&shared);
             });
             for error in [collector.err(), reader.err()].into_iter().flatten() {
                 shared.report("events", false, chain(&error));
@@ -213,9 +228,13 @@ impl Helpers {
         .map(drop)
     }
 
-    fn stop(&self) {
+    fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.collect.send(collect::Wake::Stop);
+        // What was gathered is written, unless that takes too long.
+        self.shared.events.wake();
+        drop(self.log.take());
+        let _ = self.logged.recv_timeout(LAST_ANSWERS);
     }
 }
 

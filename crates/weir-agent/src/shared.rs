@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::events::EventHub;
 use crate::health_check::HealthChecks;
+use crate::policy_log;
 use crate::usage::Usage;
 
 /// One consistent picture of the node.
@@ -103,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventHub,
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
+    pub(crate) policy_log: policy_log::Counts,
     pub(crate) directory: Arc<Directory>,
     pub(crate) health_checks: watch::Sender<HealthChecks>,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -120,6 +122,7 @@ impl Shared {
             started: Instant::now(),
             counts: Counts::default(),
             usage: Usage::default(),
+            policy_log: policy_log::Counts::default(),
             directory: Arc::default(),
             health_checks: watch::Sender::new(HealthChecks::default()),
             snapshot: RwLock::default(),

@@ -40,7 +40,7 @@ use sets::Set;
 pub use cell::RULES_MAX;
 pub use changes::{Numbers, RowChanges};
 pub use cookies::{Origin, Origins};
-pub use explain::{Explanation, Peer, Question, explain};
+pub use explain::{Explanation, Peer, Question, allowing, explain};
 pub use miss::{Miss, NearMiss};
 
 /// Sizes of the maps that policy fills.

@@ -282,7 +282,8 @@ fn judge(event: &mut PacketEvent, record: &EventRecord, names: &impl Names) {
     }
 }
 
-fn denial(record: &EventRecord, direction: PolicyDirection) -> Denial {
+/// The connection that a record is about, as the policies of one side are asked about it.
+pub fn denial(record: &EventRecord, direction: PolicyDirection) -> Denial {
     let key = &record.key;
     let translated = record.translated_destination != Address::UNSPECIFIED;
     let (destination, port) = if translated {

@@ -6,7 +6,7 @@
 //! a second set of numbers would only differ from it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -21,6 +21,7 @@ use weir_datapath::Maps;
 
 use super::kernel::{direction_name, reason_name};
 use super::{Api, Refusal};
+use crate::policy_log::{Disposition, DropCause, ERRORS};
 use crate::shared::{Shared, Snapshot};
 
 type Labels = Vec<(String, String)>;
@@ -235,6 +236,7 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         [(none(), number(snapshot.identities.iter().count() as u64))],
     );
     services_and_policy(page, shared, snapshot);
+    policy_log(page, shared);
     page.count(
         "repairs",
         "Rows, links and routes that were found changed and put right",
@@ -290,6 +292,10 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         )
     });
     page.level("healthy", "1 where a subsystem is fine", healthy);
+    events(page, shared);
+}
+
+fn events(page: &mut Page, shared: &Shared) {
     let events = shared.events.status();
     let lost = [
         (labels([("place", "kernel".to_owned())]), events.lost),
@@ -298,9 +304,62 @@ fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
     page.count(
         "events_received",
         "Records read from the ring buffer",
-        [(none(), events.received)],
+        [(Labels::new(), events.received)],
     );
     page.count("events_lost", "Events that were lost, and where", lost);
+}
+
+fn policy_log(page: &mut Page, shared: &Shared) {
+    let counts = &shared.policy_log;
+    let on = |flag: &AtomicBool| f64::from(u8::from(flag.load(Ordering::Relaxed)));
+    page.level(
+        "policy_logging_enabled",
+        "1 where NetworkLogging asks for decisions of policies",
+        [(Labels::new(), on(&counts.enabled))],
+    );
+    page.level(
+        "policy_logging_ready",
+        "1 where the policy log can be written",
+        [(Labels::new(), on(&counts.ready))],
+    );
+    let verdicts = |values: [u64; 2]| {
+        let names = [Disposition::Allow, Disposition::Deny];
+        let rows = names.into_iter().zip(values);
+        rows.map(|(one, value)| (labels([("verdict", one.name().to_owned())]), value))
+    };
+    page.count(
+        "policy_logging_event_count",
+        "Decisions of policies on new connections while logging is enabled",
+        verdicts(counts.events()),
+    );
+    page.count(
+        "policy_logging_log_count",
+        "Lines of the policy log",
+        verdicts(counts.lines()),
+    );
+    let reason = |name: &str| labels([("reason", name.to_owned())]);
+    let drops = DropCause::ALL.iter().zip(counts.drops());
+    page.count(
+        "policy_logging_drop_count",
+        "Lines that were over a limit of the policy log",
+        drops.map(|(cause, value)| (reason(cause.name()), value)),
+    );
+    let errors = ERRORS.iter().zip(counts.errors());
+    page.count(
+        "policy_logging_error_count",
+        "What failed at the policy log",
+        errors.map(|(name, value)| (reason(name), value)),
+    );
+    page.0.register(
+        "policy_logging_allow_latency_microseconds",
+        "Time from an allowed packet to its line",
+        counts.allow_microseconds.clone(),
+    );
+    page.0.register(
+        "policy_logging_deny_latency_seconds",
+        "Time from a denied packet to its line",
+        counts.deny_seconds.clone(),
+    );
 }
 
 fn services_and_policy(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {

@@ -230,6 +230,7 @@ pub(crate) fn with_agent_and(flags: &'static [&str], test: impl FnOnce(&Node) + 
             format!("--objects={}", at("objects")),
             format!("--socket={}", at("weir.sock")),
             format!("--state={}", at("state")),
+            format!("--policy-log={}", at("policy_action.log")),
             format!("--cgroup-root={}", node.cgroup.display()),
             "--map-sizes=flows=4096,ipcache=1024,endpoints=64".to_owned(),
             "--metrics-address=none".to_owned(),
