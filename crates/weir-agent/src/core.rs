@@ -93,6 +93,10 @@ struct Kernel {
 }
 
 /// The state of a node. One thread owns it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has happened so far and what differs; no two of them are states of one thing"
+)]
 pub(crate) struct Core {
     shared: Arc<Shared>,
     store: Store,

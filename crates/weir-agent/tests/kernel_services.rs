@@ -3,10 +3,12 @@
 
 #[cfg(test)]
 #[path = "support/node.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod node;
 
 #[cfg(test)]
 mod kernel {
+    use std::collections::BTreeSet;
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
@@ -178,7 +180,7 @@ spec:
                 }
                 maps.backends.upsert(&0, &BackendRow::default()).unwrap();
             };
-            let right = maps.read_back_services(Default::default()).unwrap();
+            let right = maps.read_back_services(BTreeSet::default()).unwrap();
             damage();
             let rows: Vec<MapEntry> = node.client.get("/v1/kernel/maps/frontends").unwrap();
             let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
@@ -187,7 +189,7 @@ spec:
             assert!(found.repaired.len() >= 4, "{found:?}");
             assert!(found.failed.is_empty(), "{found:?}");
             assert_eq!((found.services, found.frontends), (2, 3), "{found:?}");
-            assert_eq!(maps.read_back_services(Default::default()).unwrap(), right);
+            assert_eq!(maps.read_back_services(BTreeSet::default()).unwrap(), right);
             let again: ServicesCompared = node.client.post(path::SERVICES_COMPARE).unwrap();
             assert!(again.repaired.is_empty(), "{again:?}");
 
@@ -195,7 +197,7 @@ spec:
             let before = node.status().repairs;
             damage();
             wait("the repair", || {
-                maps.read_back_services(Default::default()).unwrap() == right
+                maps.read_back_services(BTreeSet::default()).unwrap() == right
             });
             wait("the report", || node.status().repairs > before);
         });

@@ -205,21 +205,24 @@ impl<'a> Run<'a> {
                 let key = PrefixKey::host(*address);
                 self.delete(number, maps.ipcache.raw(), &key);
             }
-            Operation::Bump(slot) => {
-                // The value of before must be in the map when it is read.
-                if self.bumped.contains(slot) {
-                    self.flush();
-                }
-                let key = u32::from(slot.get());
-                match maps.generations.get(&key) {
-                    Ok(old) => {
-                        let next = Generation(old.unwrap_or_default().get().wrapping_add(1));
-                        self.upsert(number, maps.generations.raw(), &key, &next);
-                        self.bumped.insert(*slot);
-                    }
-                    Err(error) => self.refuse(number, error),
-                }
+            Operation::Bump(slot) => self.bump(number, *slot),
+        }
+    }
+
+    fn bump(&mut self, number: usize, slot: Slot) {
+        let maps = self.maps;
+        // The value of before must be in the map when it is read.
+        if self.bumped.contains(&slot) {
+            self.flush();
+        }
+        let key = u32::from(slot.get());
+        match maps.generations.get(&key) {
+            Ok(old) => {
+                let next = Generation(old.unwrap_or_default().get().wrapping_add(1));
+                self.upsert(number, maps.generations.raw(), &key, &next);
+                self.bumped.insert(slot);
             }
+            Err(error) => self.refuse(number, error),
         }
     }
 

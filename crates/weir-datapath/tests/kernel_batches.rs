@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 #[path = "support/node.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod node;
 
 #[cfg(test)]

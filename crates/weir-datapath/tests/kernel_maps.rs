@@ -99,7 +99,7 @@ mod kernel {
 
     /// Maps that survive the process that made them.
     fn pinned() -> usize {
-        weir_abi::map::ALL.iter().filter(|map| map.pinned).count()
+        map::ALL.iter().filter(|map| map.pinned).count()
     }
 
     #[test]

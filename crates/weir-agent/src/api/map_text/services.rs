@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::map::{self, MapInfo};
 use weir_abi::service::{
-    BackendRow, BackendRun, FrontendKey, FrontendRow, ServiceBackendKey, ServiceBackendRow,
-    SourceRangeKey,
+    BackendRow, BackendRun, FrontendKey, FrontendRow, ServiceBackendKey, SourceRangeKey,
 };
 use weir_abi::{Address, Port};
 use weir_api::kernel::MapEntry;
@@ -44,12 +43,9 @@ pub(super) fn entries(
             let wanted = desired.service_backends.iter().flat_map(|(service, all)| {
                 all.iter().map(move |one| (one.key(service), one.row()))
             });
-            compared(
-                rows,
-                &wanted.collect(),
-                service_backend_key,
-                service_backend,
-            )
+            compared(rows, &wanted.collect(), service_backend_key, |row| {
+                format!("flags={:#04x}", row.flags)
+            })
         }
         name if name == map::MAGLEV.name => {
             let mut rows = Vec::new();
@@ -125,10 +121,6 @@ fn backend(row: &BackendRow) -> String {
 
 fn service_backend_key(key: &ServiceBackendKey) -> String {
     format!("service {} {}", key.service, socket(key.address, key.port))
-}
-
-fn service_backend(row: &ServiceBackendRow) -> String {
-    format!("flags={:#04x}", row.flags)
 }
 
 fn range(key: &SourceRangeKey) -> String {
