@@ -27,12 +27,11 @@ pub(super) struct Opening {
 impl Opening {
     /// The tuple as flow tables know it.
     pub(super) fn key(&self) -> FlowKey {
-        let ported = has_ports(self.protocol);
         FlowKey {
             source: self.source.into(),
             destination: self.destination.into(),
             source_port: Port::new(self.source_port),
-            destination_port: Port::new(if ported { self.port } else { self.source_port }),
+            destination_port: Port::new(self.port),
             zone: [0; 2],
             protocol: self.protocol,
             reserved: 0,
