@@ -166,7 +166,14 @@ spec: {podSelector: {}, policyTypes: [Ingress]}
                 .success()
         );
 
+        let warned = || {
+            let all = lab.text(&["node", "n1", "--", "weir", "policy", "get"]);
+            all.contains("enable-logging has no effect")
+        };
+        assert!(warned());
+
         lab.apply(&logging(&on, &on));
+        assert!(!warned());
         wait_for_file(&lab, "n1");
         wait_for_file(&lab, "n2");
         // What nobody asks for first: it would stand before the rest.

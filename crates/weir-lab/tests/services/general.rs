@@ -29,7 +29,9 @@ pub(crate) fn g1_everyone_reaches_every_endpoint(ground: &Ground<'_>) {
         ["n1", "n3"].map(|node| ask("world", &format!("node:{node}")).port(port).times(60)),
     );
     let mut asks = all_ways(asks);
-    let sctp = froms.iter().map(|from| ask(from, &ground.svc("web")));
+    // A node's own SCTP is not translated: the kernel's hooks on sockets are not for SCTP.
+    let pods = froms.iter().filter(|from| !from.starts_with("node:"));
+    let sctp = pods.map(|from| ask(from, &ground.svc("web")));
     let sctp = sctp.map(|ask| ask.set("protocol", "sctp").times(60));
     asks.extend(both_families(sctp));
     for answer in ground.answered(asks) {
