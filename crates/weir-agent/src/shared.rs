@@ -12,8 +12,8 @@ use weir_abi::IfIndex;
 use weir_api::endpoint::Endpoint;
 use weir_api::status::{Controller, Device, IpamPool, Subsystem};
 use weir_compile::Compiled;
-use weir_datapath::{DryRun, Maps};
 use weir_datapath::collect::Collected;
+use weir_datapath::{DryRun, Maps};
 use weir_model::{IdentityTable, Node, NodeName, World};
 
 use crate::config::Config;
