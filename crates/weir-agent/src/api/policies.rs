@@ -8,8 +8,8 @@ use weir_abi::Identity;
 use weir_api::endpoint::Endpoint;
 use weir_api::policy::{Policies, Policy, PolicyRule as Reference, PolicySide, Selector};
 use weir_model::{
-    IdentityTable, LabelSelector, LabelSet, Namespace, NetworkPolicy, PeerNamespaces, PolicyPeer,
-    PolicyRule, World,
+    IdentityTable, LabelSelector, LabelSet, LogScope, Namespace, NetworkPolicy, PeerNamespaces,
+    PolicyPeer, PolicyRule, World,
 };
 
 use super::{Answer, Api, ok};
@@ -90,6 +90,9 @@ impl<'a> Pods<'a> {
     }
 }
 
+/// For those who follow a guide that leaves out the other half.
+const NOT_LOGGED: &str = "its annotation policy.network.gke.io/enable-logging has no effect: NetworkLogging `default` does not have allowed connections logged";
+
 fn shown(policy: &NetworkPolicy, pods: &Pods<'_>) -> Policy {
     let NetworkPolicy {
         reference,
@@ -104,6 +107,9 @@ fn shown(policy: &NetworkPolicy, pods: &Pods<'_>) -> Policy {
     let mut warnings = Vec::new();
     if selected_pods == 0 {
         warnings.push("it selects no pod".to_owned());
+    }
+    if policy.logs_allowed() && pods.world.logging().allow == LogScope::Nothing {
+        warnings.push(NOT_LOGGED.to_owned());
     }
     for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
         for (number, rule) in rules.iter().flatten().enumerate() {
