@@ -95,7 +95,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     if let Some(weir) = binary.as_deref().filter(|_| netpol) {
-        netpol::run(weir, args.full, args.trace, args.filter.as_deref(), &mut tally)?;
+        netpol::run(
+            weir,
+            args.full,
+            args.trace,
+            args.filter.as_deref(),
+            &mut tally,
+        )?;
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
         runner::run_doc_tests(&mut tally)?;
