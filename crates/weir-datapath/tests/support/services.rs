@@ -39,7 +39,9 @@ struct Service<'a> {
     affinity: u32,
 }
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each service")]
 pub(crate) fn add_services(tables: &mut MemoryTables, family: usize) {
+    use FrontendKind::{ClusterIp, LoadBalancer, NodePort};
     let [a, b, remote, node] = [POD_A, POD_B, REMOTE, NODE].map(|names| names[family]);
     let [cluster, twin, balancer] = [CLUSTER, CLUSTER_TWIN, BALANCER].map(|names| names[family]);
     for address in [cluster, twin, balancer] {
@@ -50,7 +52,7 @@ pub(crate) fn add_services(tables: &mut MemoryTables, family: usize) {
         };
         tables.ipcache.insert(PrefixKey::host(ip(address)), row);
     }
-    let base = 100 * (family as u32 + 1);
+    let base = [100, 200][family];
     let mut add = |offset, backends: &[(&str, u16)], flags, frontends: &[(&str, u16, _)]| {
         let service = Service {
             id: base + offset,
@@ -72,7 +74,6 @@ pub(crate) fn add_services(tables: &mut MemoryTables, family: usize) {
         }
         .add(tables, frontends);
     };
-    use FrontendKind::{ClusterIp, LoadBalancer, NodePort};
     add(
         1,
         &[(b, 8080)],
@@ -150,10 +151,10 @@ impl Service<'_> {
     fn add(&self, tables: &mut MemoryTables, frontends: &[(&str, u16, FrontendKind)]) {
         let internal = self.run(tables, self.internal, backend_flags::INTERNAL);
         let external = self.run(tables, self.external, backend_flags::EXTERNAL);
-        for (place, &(address, port, kind)) in frontends.iter().enumerate() {
+        for (place, &(address, port, kind)) in (0_u32..).zip(frontends) {
             let key = FrontendKey::new(ip(address), Port::new(port), self.protocol);
             let row = FrontendRow {
-                id: FrontendId(self.id * 10 + place as u32),
+                id: FrontendId(self.id * 10 + place),
                 service: ServiceId(self.id),
                 internal,
                 external,
@@ -189,7 +190,7 @@ impl Service<'_> {
         }
         BackendRun {
             first,
-            count: backends.len() as u32,
+            count: u32::try_from(backends.len()).unwrap(),
             maglev: 0,
         }
     }
@@ -231,8 +232,8 @@ pub(crate) fn add_policies(tables: &mut MemoryTables, links: &Links, family: usi
     };
     let ingress = PolicyDirection::Ingress;
     let pod_a = 0x0a + 256;
-    let mut narrow: Vec<PortRule> = (0..11)
-        .map(|n| rule(20 + n, 6, [9000 + 2 * u16::from(n as u8); 2]))
+    let mut narrow: Vec<PortRule> = (0_u16..11)
+        .map(|n| rule(20 + u32::from(n), 6, [9000 + 2 * n; 2]))
         .collect();
     narrow.push(rule(1, 6, [80, 80]));
     narrow.push(PortRule {

@@ -226,7 +226,7 @@ impl Table {
     }
 
     /// What the node sends to the network.
-    fn to_network(&mut self, name: &'static str, packet: &[u8], expected: Expected) {
+    fn towards_network(&mut self, name: &'static str, packet: &[u8], expected: Expected) {
         let frame = ethernet(pod_mac(1), NEIGHBOUR, packet);
         self.add(name, Hook::ToNetdev, frame, expected);
     }

@@ -183,12 +183,12 @@ impl Table {
         );
         let name = "node port, backend is the node";
         self.network(name, &segment(client, (node, 30084), SYN), Expected::Pass);
-        self.to_network(
+        self.towards_network(
             name,
             &segment((node, 9090), client, SYN | ACK),
             Expected::Pass,
         );
-        self.to_network(
+        self.towards_network(
             "another answer of the node",
             &segment((node, 22), client, SYN | ACK),
             Expected::Pass,
