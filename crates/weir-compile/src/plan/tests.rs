@@ -54,7 +54,7 @@ fn rows() -> impl Strategy<Value = Rows> {
                         };
                         let row = IpcacheRow {
                             identity: Identity(identity),
-                            blocks: BlockGroup::NONE,
+                            blocks: weir_abi::BlockGroup::NONE,
                             node: NodeIndex(node),
                             flags: 0,
                         };
@@ -168,14 +168,18 @@ proptest! {
             }
         }
         for change in changes {
-            if let Operation::UpsertPolicy(key, _) | Operation::DeletePolicy(key) = change {
-                for (address, row) in &desired.endpoints {
-                    let slot = Slot::of_address(address);
-                    prop_assert!(row.policy_set != key.set || bumped(slot));
+            match change {
+                Operation::UpsertPolicy(key, _) | Operation::DeletePolicy(key) => {
+                    for (address, row) in &desired.endpoints {
+                        let slot = Slot::of_address(address);
+                        prop_assert!(row.policy_set != key.set || bumped(slot));
+                    }
                 }
-            }
-            if let Operation::UpsertNode(index, _) | Operation::DeleteNode(index) = change {
-                prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
+                Operation::DeleteNode(_) => prop_assert!(bumped(Slot::ALL)),
+                Operation::UpsertNode(index, _) => {
+                    prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
+                }
+                _ => {}
             }
         }
     }

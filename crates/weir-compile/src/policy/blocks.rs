@@ -13,7 +13,6 @@ use weir_abi::policy::PolicyDirection;
 use weir_abi::{Identity, Protocol};
 use weir_model::{IpBlock, NamedPorts};
 
-use super::zones::root;
 use crate::prefix::prefix_key;
 
 /// What makes two blocks the same one.
@@ -26,7 +25,7 @@ pub(crate) struct BlockKey {
 
 /// A block's number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct BlockId(pub(crate) u32);
+pub(crate) struct BlockId(u32);
 
 /// A block that an address lies in, and where the block asks for a named port the number behind the
 /// name; otherwise 0.
@@ -50,29 +49,17 @@ struct Edge {
     end: BTreeSet<BlockId>,
 }
 
-/// What [`Blocks::settle`] changed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Settled {
-    /// Ranges in which membership may differ.
-    pub(crate) ranges: Vec<IpNet>,
-    /// Edges that were not there before, and those that are there no longer.
-    pub(crate) added: BTreeSet<IpNet>,
-    pub(crate) removed: BTreeSet<IpNet>,
-}
-
 /// All blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     numbers: BTreeMap<BlockKey, BlockId>,
-    all: BTreeMap<BlockId, Block>,
+    blocks: BTreeMap<BlockId, Block>,
     edges: BTreeMap<IpNet, Edge>,
     /// Edges of each length, so that a walk asks for no others.
     v4_lengths: [u32; 33],
     v6_lengths: [u32; 129],
     /// IPv6 edges that hold the mapped IPv4 addresses.
     over_v4: u32,
-    /// Blocks with edges that ask for a named port.
-    named: u32,
     /// Blocks that may have to change between active and not.
     unsettled: BTreeSet<BlockId>,
     /// Blocks whose edges found no room.
@@ -84,12 +71,11 @@ impl Default for Blocks {
     fn default() -> Self {
         Self {
             numbers: BTreeMap::new(),
-            all: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             edges: BTreeMap::new(),
             v4_lengths: [0; 33],
             v6_lengths: [0; 129],
             over_v4: 0,
-            named: 0,
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
             last: 0,
@@ -111,7 +97,7 @@ impl Blocks {
     /// The number of a block.
     pub(crate) fn hold(&mut self, key: BlockKey) -> BlockId {
         if let Some(id) = self.numbers.get(&key) {
-            if let Some(block) = self.all.get_mut(id) {
+            if let Some(block) = self.blocks.get_mut(id) {
                 block.holders += 1;
             }
             return *id;
@@ -125,13 +111,13 @@ impl Blocks {
             active: false,
         };
         self.numbers.insert(key, id);
-        self.all.insert(id, block);
+        self.blocks.insert(id, block);
         id
     }
 
     /// Gives a number back. The block itself stays until [`Self::settle`] has taken its edges away.
     pub(crate) fn release(&mut self, id: BlockId) {
-        if let Some(block) = self.all.get_mut(&id) {
+        if let Some(block) = self.blocks.get_mut(&id) {
             block.holders -= 1;
             self.unsettled.insert(id);
         }
@@ -139,7 +125,7 @@ impl Blocks {
 
     /// Notes or forgets that a set asks a block.
     pub(crate) fn set_user(&mut self, id: BlockId, user: (Identity, PolicyDirection), uses: bool) {
-        if let Some(block) = self.all.get_mut(&id) {
+        if let Some(block) = self.blocks.get_mut(&id) {
             if uses {
                 block.users.insert(user);
             } else {
@@ -154,13 +140,13 @@ impl Blocks {
         &self,
         id: BlockId,
     ) -> impl Iterator<Item = (Identity, PolicyDirection)> + '_ {
-        let users = self.all.get(&id).map(|block| &block.users);
+        let users = self.blocks.get(&id).map(|block| &block.users);
         users.into_iter().flatten().copied()
     }
 
     /// The block behind a number.
     pub(crate) fn key(&self, id: BlockId) -> Option<&BlockKey> {
-        self.all.get(&id).map(|block| &block.key)
+        self.blocks.get(&id).map(|block| &block.key)
     }
 
     /// Blocks that found no room in `ipcache`.
@@ -186,58 +172,33 @@ impl Blocks {
         edges.filter(|net| net.prefix_len() == net.max_prefix_len())
     }
 
-    /// The narrowest edge that holds a prefix; the range of everything where none does.
-    pub(crate) fn innermost(&self, net: &IpNet) -> IpNet {
-        let lengths = (0..=net.prefix_len()).zip(self.lengths(net)).rev();
-        let mut lengths = lengths.filter(|(_, count)| **count > 0);
-        let found = lengths.find_map(|(length, _)| {
-            let outer = IpNet::new(net.addr(), length).ok()?.trunc();
-            self.edges.contains_key(&outer).then_some(outer)
-        });
-        found.unwrap_or_else(|| root(net))
-    }
-
-    fn lengths(&self, net: &IpNet) -> &[u32] {
-        match net {
+    /// The blocks that all addresses of a prefix lie in that have no longer prefix of their own.
+    /// Named ports are those of the pod that has the address.
+    pub(crate) fn membership(&self, net: &IpNet, ports: Option<&NamedPorts>) -> Vec<Element> {
+        let lengths: &[u32] = match net {
             IpNet::V4(_) => &self.v4_lengths,
             IpNet::V6(_) => &self.v6_lengths,
-        }
-    }
-
-    /// The blocks that all addresses of a zone lie in.
-    fn inside(&self, zone: &IpNet) -> Vec<BlockId> {
+        };
         let mut inside: Vec<BlockId> = Vec::new();
-        for (length, count) in (0..=zone.prefix_len()).zip(self.lengths(zone)) {
+        for (length, count) in (0..=net.prefix_len()).zip(lengths) {
             if *count == 0 {
                 continue;
             }
-            let outer = IpNet::new(zone.addr(), length).map(|outer| outer.trunc());
+            let outer = IpNet::new(net.addr(), length).map(|outer| outer.trunc());
             let Some(edge) = outer.ok().and_then(|outer| self.edges.get(&outer)) else {
                 continue;
             };
             inside.extend(&edge.begin);
             inside.retain(|id| !edge.end.contains(id));
         }
-        inside
-    }
-
-    /// Whether membership inside a zone differs from pod to pod.
-    pub(crate) fn asks_for_ports(&self, zone: &IpNet) -> bool {
-        let named = |id: &BlockId| self.key(*id).is_some_and(|key| key.named.is_some());
-        self.named > 0 && self.inside(zone).iter().any(named)
-    }
-
-    /// The blocks that the addresses of a zone lie in. Named ports are those of the pod that has the
-    /// address.
-    pub(crate) fn membership(&self, zone: &IpNet, ports: Option<&NamedPorts>) -> Vec<Element> {
-        let inside = self.inside(zone);
         let mut elements = Vec::with_capacity(inside.len());
         for id in inside {
             match self.key(id).and_then(|key| key.named.as_ref()) {
                 None => elements.push((id, 0)),
                 Some((name, protocol)) => {
-                    let numbers = ports.into_iter();
-                    let numbers = numbers.flat_map(|ports| ports.numbers(name, *protocol));
+                    let numbers = ports
+                        .into_iter()
+                        .flat_map(|ports| ports.numbers(name, *protocol));
                     elements.extend(numbers.map(|number| (id, number)));
                 }
             }
@@ -248,8 +209,13 @@ impl Blocks {
     }
 
     /// Puts in the edges of blocks that are asked now and takes away those of the others, as long as
-    /// there is room for new prefixes. `is_known` tells prefixes that have a row anyway.
-    pub(crate) fn settle(&mut self, room: usize, is_known: impl Fn(&PrefixKey) -> bool) -> Settled {
+    /// there is room for new prefixes; the ranges in which membership may differ. `is_known` tells
+    /// prefixes that have a row anyway.
+    pub(crate) fn settle(
+        &mut self,
+        room: usize,
+        is_known: impl Fn(&PrefixKey) -> bool,
+    ) -> Vec<IpNet> {
         let mut wanted: BTreeSet<BlockId> = BTreeSet::new();
         let asked = |block: &Block| !block.users.is_empty();
         let tight = self.edges.len() + self.unsettled_edges() + 1 > room;
@@ -257,7 +223,7 @@ impl Blocks {
             // Every block is weighed again, oldest first.
             let mut prefixes = BTreeSet::new();
             let mut refused = BTreeSet::new();
-            for (id, block) in self.all.iter().filter(|(_, block)| asked(block)) {
+            for (id, block) in self.blocks.iter().filter(|(_, block)| asked(block)) {
                 let mut more: BTreeSet<IpNet> = edges_of(&block.key.block).collect();
                 if more.iter().any(holds_v4) {
                     more.insert(every_v4());
@@ -271,57 +237,47 @@ impl Blocks {
                 }
             }
             self.refused = refused;
-            self.unsettled = self.all.keys().copied().collect();
+            self.unsettled = self.blocks.keys().copied().collect();
         } else {
-            let asked = |id: &&BlockId| self.all.get(id).is_some_and(asked);
+            let asked = |id: &&BlockId| self.blocks.get(id).is_some_and(asked);
             wanted = self.unsettled.iter().filter(asked).copied().collect();
         }
-        let mut settled = Settled::default();
+        let mut ranges = Vec::new();
         for id in std::mem::take(&mut self.unsettled) {
-            let Some(block) = self.all.get_mut(&id) else {
+            let Some(block) = self.blocks.get_mut(&id) else {
                 continue;
             };
             let active = wanted.contains(&id);
             if block.active != active {
                 block.active = active;
-                let BlockKey { block, named } = block.key.clone();
-                if named.is_some() {
-                    self.named = if active {
-                        self.named + 1
-                    } else {
-                        self.named - 1
-                    };
-                }
-                self.draw(id, &block, active, &mut settled);
-                settled.ranges.push(block.cidr());
+                let block = block.key.block.clone();
+                self.draw(id, &block, active);
+                ranges.push(block.cidr());
             }
-            if let Some(block) = self.all.get(&id)
+            if let Some(block) = self.blocks.get(&id)
                 && block.holders == 0
                 && !block.active
             {
                 self.numbers.remove(&block.key);
-                self.all.remove(&id);
+                self.blocks.remove(&id);
             }
         }
-        settled
+        ranges
     }
 
     fn unsettled_edges(&self) -> usize {
-        let blocks = self.unsettled.iter().filter_map(|id| self.all.get(id));
+        let blocks = self.unsettled.iter().filter_map(|id| self.blocks.get(id));
         blocks
             .map(|block| 1 + block.key.block.except().count())
             .sum()
     }
 
     /// Adds or removes the edges of a block.
-    fn draw(&mut self, id: BlockId, block: &IpBlock, add: bool, settled: &mut Settled) {
+    fn draw(&mut self, id: BlockId, block: &IpBlock, add: bool) {
         let nets = std::iter::once((block.cidr(), true));
         for (net, begins) in nets.chain(block.except().map(|net| (net, false))) {
             if add && !self.edges.contains_key(&net) {
                 self.count(&net, true);
-                if !settled.removed.remove(&net) {
-                    settled.added.insert(net);
-                }
             }
             let edge = self.edges.entry(net).or_default();
             let list = if begins {
@@ -337,9 +293,6 @@ impl Blocks {
             if edge.begin.is_empty() && edge.end.is_empty() {
                 self.edges.remove(&net);
                 self.count(&net, false);
-                if !settled.added.remove(&net) {
-                    settled.removed.insert(net);
-                }
             }
         }
     }
@@ -390,9 +343,9 @@ mod tests {
         for id in [ten, one, all] {
             blocks.set_user(id, USER, true);
         }
-        assert_eq!(blocks.settle(100, |_| false).ranges.len(), 3);
+        assert_eq!(blocks.settle(100, |_| false).len(), 3);
         let check = |text: &str, expected: &[BlockId]| {
-            let found = blocks.membership(&blocks.innermost(&net(text)), None);
+            let found: Vec<_> = blocks.membership(&net(text), None);
             let expected: Vec<_> = expected.iter().map(|id| (*id, 0)).collect();
             assert_eq!(found, expected, "{text}");
         };
@@ -411,7 +364,7 @@ mod tests {
 
         blocks.set_user(all, USER, false);
         blocks.release(all);
-        assert_eq!(blocks.settle(100, |_| false).ranges, [net("::/0")]);
+        assert_eq!(blocks.settle(100, |_| false), [net("::/0")]);
         assert!(!blocks.is_edge(&net("0.0.0.0/0")) && blocks.key(all).is_none());
     }
 
@@ -431,7 +384,7 @@ mod tests {
             port,
         };
         let ports: NamedPorts = [port("http", 8080), port("x", 1)].into_iter().collect();
-        let host = blocks.innermost(&net("10.0.0.1/32"));
+        let host = net("10.0.0.1/32");
         assert_eq!(blocks.membership(&host, Some(&ports)), [(id, 8080)]);
         assert!(blocks.membership(&host, None).is_empty());
         assert!(
@@ -449,13 +402,11 @@ mod tests {
         for id in [first, second] {
             blocks.set_user(id, USER, true);
         }
-        assert_eq!(blocks.settle(2, |_| false).ranges, [net("10.0.0.0/8")]);
+        assert_eq!(blocks.settle(2, |_| false), [net("10.0.0.0/8")]);
         assert_eq!(blocks.refused(), &BTreeSet::from([second]));
         // A prefix that has a row anyway takes no room.
         let known = prefix_key(net("11.0.0.0/8"));
-        let settled = blocks.settle(2, |key| *key == known);
-        assert_eq!(settled.ranges, [net("11.0.0.0/8")]);
-        assert_eq!(settled.added.len(), 2);
+        assert_eq!(blocks.settle(2, |key| *key == known), [net("11.0.0.0/8")]);
         assert!(blocks.refused().is_empty());
     }
 }

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows of policy against the definition of `NetworkPolicy`, in random clusters and in known cases.
+//! Rows of policy against the definition of NetworkPolicy, in random clusters and in known cases.
 //!
 //! `WEIR_POLICY_FACTOR=100 cargo test --release --package weir-compile --test policy` asks as many
 //! times more questions than the normal run.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail as tests do"
-)]
 
 mod cases;
 mod evaluator;
