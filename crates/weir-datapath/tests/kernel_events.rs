@@ -80,8 +80,8 @@ mod kernel {
             };
             let programs = loader(ROOT).load_programs(&dry).unwrap();
             let mut source = EventSource::open(&datapath.maps).unwrap();
-            for program in programs.iter() {
-                TestRun::new(&FRAME).run(program).unwrap();
+            for &hook in Hook::ALL {
+                TestRun::new(&FRAME).run(programs.get(hook)).unwrap();
             }
             assert_eq!(source.drain(10, |_| {}), 0);
             assert!(datapath.maps.metrics.sums().unwrap().is_empty());

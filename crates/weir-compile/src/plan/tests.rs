@@ -54,7 +54,7 @@ fn rows() -> impl Strategy<Value = Rows> {
                         };
                         let row = IpcacheRow {
                             identity: Identity(identity),
-                            blocks: weir_abi::BlockGroup::NONE,
+                            blocks: BlockGroup::NONE,
                             node: NodeIndex(node),
                             flags: 0,
                         };
@@ -168,18 +168,17 @@ proptest! {
             }
         }
         for change in changes {
-            match change {
-                Operation::UpsertPolicy(key, _) | Operation::DeletePolicy(key) => {
-                    for (address, row) in &desired.endpoints {
-                        let slot = Slot::of_address(address);
-                        prop_assert!(row.policy_set != key.set || bumped(slot));
-                    }
+            if let Operation::UpsertPolicy(key, _) | Operation::DeletePolicy(key) = change {
+                for (address, row) in &desired.endpoints {
+                    let slot = Slot::of_address(address);
+                    prop_assert!(row.policy_set != key.set || bumped(slot));
                 }
-                Operation::DeleteNode(_) => prop_assert!(bumped(Slot::ALL)),
-                Operation::UpsertNode(index, _) => {
-                    prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
-                }
-                _ => {}
+            }
+            if let Operation::DeleteNode(_) = change {
+                prop_assert!(bumped(Slot::ALL));
+            }
+            if let Operation::UpsertNode(index, _) = change {
+                prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
             }
         }
     }

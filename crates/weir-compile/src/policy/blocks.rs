@@ -53,7 +53,7 @@ struct Edge {
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     numbers: BTreeMap<BlockKey, BlockId>,
-    blocks: BTreeMap<BlockId, Block>,
+    known: BTreeMap<BlockId, Block>,
     edges: BTreeMap<IpNet, Edge>,
     /// Edges of each length, so that a walk asks for no others.
     v4_lengths: [u32; 33],
@@ -71,7 +71,7 @@ impl Default for Blocks {
     fn default() -> Self {
         Self {
             numbers: BTreeMap::new(),
-            blocks: BTreeMap::new(),
+            known: BTreeMap::new(),
             edges: BTreeMap::new(),
             v4_lengths: [0; 33],
             v6_lengths: [0; 129],
@@ -97,7 +97,7 @@ impl Blocks {
     /// The number of a block.
     pub(crate) fn hold(&mut self, key: BlockKey) -> BlockId {
         if let Some(id) = self.numbers.get(&key) {
-            if let Some(block) = self.blocks.get_mut(id) {
+            if let Some(block) = self.known.get_mut(id) {
                 block.holders += 1;
             }
             return *id;
@@ -111,13 +111,13 @@ impl Blocks {
             active: false,
         };
         self.numbers.insert(key, id);
-        self.blocks.insert(id, block);
+        self.known.insert(id, block);
         id
     }
 
     /// Gives a number back. The block itself stays until [`Self::settle`] has taken its edges away.
     pub(crate) fn release(&mut self, id: BlockId) {
-        if let Some(block) = self.blocks.get_mut(&id) {
+        if let Some(block) = self.known.get_mut(&id) {
             block.holders -= 1;
             self.unsettled.insert(id);
         }
@@ -125,7 +125,7 @@ impl Blocks {
 
     /// Notes or forgets that a set asks a block.
     pub(crate) fn set_user(&mut self, id: BlockId, user: (Identity, PolicyDirection), uses: bool) {
-        if let Some(block) = self.blocks.get_mut(&id) {
+        if let Some(block) = self.known.get_mut(&id) {
             if uses {
                 block.users.insert(user);
             } else {
@@ -140,13 +140,13 @@ impl Blocks {
         &self,
         id: BlockId,
     ) -> impl Iterator<Item = (Identity, PolicyDirection)> + '_ {
-        let users = self.blocks.get(&id).map(|block| &block.users);
+        let users = self.known.get(&id).map(|block| &block.users);
         users.into_iter().flatten().copied()
     }
 
     /// The block behind a number.
     pub(crate) fn key(&self, id: BlockId) -> Option<&BlockKey> {
-        self.blocks.get(&id).map(|block| &block.key)
+        self.known.get(&id).map(|block| &block.key)
     }
 
     /// Blocks that found no room in `ipcache`.
@@ -223,7 +223,7 @@ impl Blocks {
             // Every block is weighed again, oldest first.
             let mut prefixes = BTreeSet::new();
             let mut refused = BTreeSet::new();
-            for (id, block) in self.blocks.iter().filter(|(_, block)| asked(block)) {
+            for (id, block) in self.known.iter().filter(|(_, block)| asked(block)) {
                 let mut more: BTreeSet<IpNet> = edges_of(&block.key.block).collect();
                 if more.iter().any(holds_v4) {
                     more.insert(every_v4());
@@ -237,14 +237,14 @@ impl Blocks {
                 }
             }
             self.refused = refused;
-            self.unsettled = self.blocks.keys().copied().collect();
+            self.unsettled = self.known.keys().copied().collect();
         } else {
-            let asked = |id: &&BlockId| self.blocks.get(id).is_some_and(asked);
+            let asked = |id: &&BlockId| self.known.get(id).is_some_and(asked);
             wanted = self.unsettled.iter().filter(asked).copied().collect();
         }
         let mut ranges = Vec::new();
         for id in std::mem::take(&mut self.unsettled) {
-            let Some(block) = self.blocks.get_mut(&id) else {
+            let Some(block) = self.known.get_mut(&id) else {
                 continue;
             };
             let active = wanted.contains(&id);
@@ -254,19 +254,19 @@ impl Blocks {
                 self.draw(id, &block, active);
                 ranges.push(block.cidr());
             }
-            if let Some(block) = self.blocks.get(&id)
+            if let Some(block) = self.known.get(&id)
                 && block.holders == 0
                 && !block.active
             {
                 self.numbers.remove(&block.key);
-                self.blocks.remove(&id);
+                self.known.remove(&id);
             }
         }
         ranges
     }
 
     fn unsettled_edges(&self) -> usize {
-        let blocks = self.unsettled.iter().filter_map(|id| self.blocks.get(id));
+        let blocks = self.unsettled.iter().filter_map(|id| self.known.get(id));
         blocks
             .map(|block| 1 + block.key.block.except().count())
             .sum()

@@ -21,11 +21,14 @@ struct Group {
     prefixes: u32,
 }
 
+/// A group with the blocks that it stands for.
+pub(crate) type GroupBlocks = (BlockGroup, Arc<[Element]>);
+
 /// All groups.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     numbers: BTreeMap<Arc<[Element]>, BlockGroup>,
-    groups: BTreeMap<BlockGroup, Group>,
+    known: BTreeMap<BlockGroup, Group>,
     containing: BTreeMap<BlockId, BTreeSet<BlockGroup>>,
     /// What prefixes had before a restart.
     found: BTreeMap<PrefixKey, BlockGroup>,
@@ -57,7 +60,7 @@ impl Groups {
             Some(number) => *number,
             None => self.make(prefix, elements.into()),
         };
-        if let Some(group) = self.groups.get_mut(&number) {
+        if let Some(group) = self.known.get_mut(&number) {
             group.prefixes += 1;
         }
         number
@@ -66,7 +69,7 @@ impl Groups {
     fn make(&mut self, prefix: &PrefixKey, elements: Arc<[Element]>) -> BlockGroup {
         let found = self.found.remove(prefix);
         let free =
-            |number: &BlockGroup| *number != BlockGroup::NONE && !self.groups.contains_key(number);
+            |number: &BlockGroup| *number != BlockGroup::NONE && !self.known.contains_key(number);
         let number = found.filter(free).unwrap_or_else(|| {
             self.last = self.last.wrapping_add(1);
             self.fresh.insert(BlockGroup(self.last));
@@ -80,14 +83,14 @@ impl Groups {
             elements,
             prefixes: 0,
         };
-        self.groups.insert(number, group);
+        self.known.insert(number, group);
         self.born.insert(number);
         number
     }
 
     /// A prefix has the number no longer.
     pub(crate) fn leave(&mut self, number: BlockGroup) {
-        if let Some(group) = self.groups.get_mut(&number) {
+        if let Some(group) = self.known.get_mut(&number) {
             group.prefixes -= 1;
             if group.prefixes == 0 {
                 self.left.insert(number);
@@ -97,7 +100,7 @@ impl Groups {
 
     /// The blocks of a group that prefixes have.
     pub(crate) fn elements(&self, number: BlockGroup) -> &[Element] {
-        let group = self.groups.get(&number).filter(|group| group.prefixes > 0);
+        let group = self.known.get(&number).filter(|group| group.prefixes > 0);
         group.map_or(&[], |group| &group.elements)
     }
 
@@ -108,12 +111,12 @@ impl Groups {
 
     /// Groups that are new, and groups that nothing has any more, each with its blocks. The latter
     /// are still listed by [`Self::containing`] until [`Self::sweep`].
-    pub(crate) fn changed(&self) -> (Vec<BlockGroup>, Vec<(BlockGroup, Arc<[Element]>)>) {
+    pub(crate) fn changed(&self) -> (Vec<BlockGroup>, Vec<GroupBlocks>) {
         let has_prefixes = |number: &&BlockGroup| !self.elements(**number).is_empty();
         let born = self.born.iter().filter(has_prefixes).copied().collect();
         let gone = self.left.iter().filter(|number| !has_prefixes(number));
         let gone = gone.filter_map(|number| {
-            let group = self.groups.get(number)?;
+            let group = self.known.get(number)?;
             Some((*number, Arc::clone(&group.elements)))
         });
         (born, gone.collect())
@@ -124,11 +127,11 @@ impl Groups {
         self.found.clear();
         self.born.clear();
         for number in std::mem::take(&mut self.left) {
-            let empty = |group: &&Group| group.prefixes == 0;
-            if self.groups.get(&number).filter(empty).is_none() {
+            let known = self.known.get(&number);
+            if known.is_none_or(|group| group.prefixes != 0) {
                 continue;
             }
-            if let Some(group) = self.groups.remove(&number) {
+            if let Some(group) = self.known.remove(&number) {
                 self.numbers.remove(&group.elements);
                 for (block, _) in group.elements.iter() {
                     remove_from(&mut self.containing, block, &number);

@@ -9,7 +9,7 @@ use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow};
 use weir_abi::{Address, BlockGroup, Identity, NodeIndex, PolicyCookie};
 
-use super::cell::{PortSpec, RULES_MAX, Ruling, TooMany, rulings};
+use super::cell::{Cell, PortSpec, RULES_MAX, Ruling, TooMany, rulings};
 use super::sets::{CellPeer, Chain, Set};
 use super::update::Work;
 use super::{PolicyCompiler, PolicyInput};
@@ -175,10 +175,10 @@ impl PolicyCompiler {
     fn content(&self, set: &Set, chain: Chain) -> Result<Vec<Ruling>, TooMany> {
         let cell = |peer| set.cells.get(&(chain.direction, peer));
         match chain.kind {
-            PeerKind::Any => rulings(cell(CellPeer::Any).into_iter().flat_map(|one| one.shares())),
+            PeerKind::Any => rulings(cell(CellPeer::Any).into_iter().flat_map(Cell::shares)),
             PeerKind::Identity => {
                 let peer = CellPeer::Identity(Identity(chain.peer));
-                rulings(cell(peer).into_iter().flat_map(|one| one.shares()))
+                rulings(cell(peer).into_iter().flat_map(Cell::shares))
             }
             PeerKind::Blocks => {
                 let elements = self.groups.elements(BlockGroup(chain.peer)).iter();
@@ -188,7 +188,7 @@ impl PolicyCompiler {
                         0 => spec,
                         number => spec.at(*number),
                     };
-                    let shares = shares.flat_map(|one| one.shares());
+                    let shares = shares.flat_map(Cell::shares);
                     shares.map(move |(spec, rule)| (at(spec), rule))
                 }))
             }
@@ -339,7 +339,7 @@ impl PolicyCompiler {
             self.blocks.refused().iter().find(asks)
         };
         for set in self.sets.values().filter(|set| !set.admitted) {
-            let pods = self.pods_of(set, input);
+            let pods = pods_of(set, input);
             if let Some((chain, count)) = set.oversized.first_key_value() {
                 problems.push(Problem::PolicyTooLarge {
                     pods,
@@ -367,15 +367,6 @@ impl PolicyCompiler {
         }
         problems.sort();
         problems
-    }
-
-    fn pods_of(&self, set: &Set, input: &PolicyInput<'_>) -> String {
-        let owner = |address: &Address| match input.base.owners.get(address) {
-            Some(Owner::Pod(pod)) => Some(pod.to_string()),
-            Some(Owner::Node(_)) | None => None,
-        };
-        let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
-        format!("pods {}", some_of(pods.into_iter()))
     }
 
     fn policies_of(&self, set: &Set) -> String {
@@ -473,4 +464,14 @@ fn inherited(
         node: NodeIndex::NONE,
         flags: 0,
     })
+}
+
+/// The pods of a set in words.
+fn pods_of(set: &Set, input: &PolicyInput<'_>) -> String {
+    let owner = |address: &Address| match input.base.owners.get(address) {
+        Some(Owner::Pod(pod)) => Some(pod.to_string()),
+        Some(Owner::Node(_)) | None => None,
+    };
+    let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
+    format!("pods {}", some_of(pods.into_iter()))
 }

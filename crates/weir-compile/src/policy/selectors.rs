@@ -69,7 +69,7 @@ pub(crate) struct Selectors {
     by_namespace: BTreeMap<Namespace, BTreeSet<Identity>>,
     by_label: BTreeMap<String, BTreeMap<String, BTreeSet<Identity>>>,
     numbers: BTreeMap<SelectorKey, SelectorId>,
-    selectors: BTreeMap<SelectorId, Selector>,
+    known: BTreeMap<SelectorId, Selector>,
     /// Selectors that look into one namespace.
     scoped: BTreeMap<Namespace, BTreeSet<SelectorId>>,
     /// The others.
@@ -90,17 +90,12 @@ impl Selectors {
 
     /// One selector.
     pub(crate) fn get(&self, id: SelectorId) -> Option<&Selector> {
-        self.selectors.get(&id)
-    }
-
-    /// All selectors.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Selector> {
-        self.selectors.values()
+        self.known.get(&id)
     }
 
     /// Notes or forgets that a rule in a set asks a selector.
     pub(crate) fn set_user(&mut self, id: SelectorId, user: User, uses: bool) {
-        if let Some(selector) = self.selectors.get_mut(&id) {
+        if let Some(selector) = self.known.get_mut(&id) {
             if uses {
                 selector.users.insert(user);
             } else {
@@ -112,7 +107,7 @@ impl Selectors {
     /// The number of a selector, which is looked at if it is new.
     pub(crate) fn hold(&mut self, key: SelectorKey, world: &World) -> SelectorId {
         if let Some(id) = self.numbers.get(&key) {
-            if let Some(selector) = self.selectors.get_mut(id) {
+            if let Some(selector) = self.known.get_mut(id) {
                 selector.holders += 1;
             }
             return *id;
@@ -134,20 +129,20 @@ impl Selectors {
             Scope::Matching(_) => drop(self.wide.insert(id)),
         }
         self.numbers.insert(key, id);
-        self.selectors.insert(id, selector);
+        self.known.insert(id, selector);
         id
     }
 
     /// Gives a number back.
     pub(crate) fn release(&mut self, id: SelectorId) {
-        let Some(selector) = self.selectors.get_mut(&id) else {
+        let Some(selector) = self.known.get_mut(&id) else {
             return;
         };
         selector.holders -= 1;
         if selector.holders > 0 {
             return;
         }
-        if let Some(selector) = self.selectors.remove(&id) {
+        if let Some(selector) = self.known.remove(&id) {
             self.numbers.remove(&selector.key);
             self.wide.remove(&id);
             if let Scope::One(namespace) = &selector.key.scope {
@@ -198,7 +193,7 @@ impl Selectors {
         let candidates = self.scoped.get(&set.namespace).into_iter().flatten();
         let mut found = Vec::new();
         for id in candidates.chain(&self.wide) {
-            if let Some(selector) = self.selectors.get_mut(id)
+            if let Some(selector) = self.known.get_mut(id)
                 && selector.means(&set, world)
                 && selector.matches.insert(identity)
             {
@@ -232,7 +227,7 @@ impl Selectors {
         let candidates = self.scoped.get(&set.namespace).into_iter().flatten();
         let mut found = Vec::new();
         for id in candidates.chain(&self.wide) {
-            if let Some(selector) = self.selectors.get_mut(id)
+            if let Some(selector) = self.known.get_mut(id)
                 && selector.matches.remove(&identity)
             {
                 found.push(*id);
@@ -254,7 +249,7 @@ impl Selectors {
                 continue;
             };
             for id in &self.wide {
-                let Some(selector) = self.selectors.get_mut(id) else {
+                let Some(selector) = self.known.get_mut(id) else {
                     continue;
                 };
                 let means = selector.means(set, world);
@@ -266,12 +261,6 @@ impl Selectors {
             }
         }
         found
-    }
-
-    /// The identities of a namespace.
-    pub(crate) fn inside(&self, namespace: &Namespace) -> impl Iterator<Item = Identity> {
-        let inside = self.by_namespace.get(namespace);
-        inside.into_iter().flatten().copied()
     }
 }
 

@@ -55,7 +55,7 @@ impl Chain {
     }
 
     /// The key of its first row.
-    pub(crate) const fn key(&self, set: PolicySet) -> PolicyKey {
+    pub(crate) const fn key(self, set: PolicySet) -> PolicyKey {
         PolicyKey::new(set, self.direction, self.kind, self.peer)
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The cases of `tests/netpol`, cell by cell: rows and evaluator against tables that others made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -41,7 +41,6 @@ struct Run {
     home: tempfile::TempDir,
     folder: Folder,
     objects: BTreeMap<(String, String, String), Value>,
-    externals: BTreeSet<IpAddr>,
     cluster: Cluster,
     cells: usize,
     wrong: Vec<String>,
@@ -63,7 +62,6 @@ impl Run {
             folder: Folder::new(home.path()),
             home,
             objects: BTreeMap::new(),
-            externals: BTreeSet::new(),
             cluster: Cluster::default(),
             cells: 0,
             wrong: Vec::new(),

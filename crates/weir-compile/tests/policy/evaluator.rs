@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the definition of NetworkPolicy says about one connection, as plainly as it can be written:
+//! What the definition of `NetworkPolicy` says about one connection, as plainly as it can be written:
 //! every policy, rule, peer and port is looked at, nothing is prepared.
 
 use std::net::IpAddr;

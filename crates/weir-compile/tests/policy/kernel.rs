@@ -285,9 +285,4 @@ impl Cluster {
             node.restart();
         }
     }
-
-    /// The rows that decide about a pod.
-    pub(crate) fn rows_at(&self, node: Option<&NodeName>) -> Option<&Rows> {
-        self.nodes.get(node?).map(|node| &node.realized)
-    }
 }
