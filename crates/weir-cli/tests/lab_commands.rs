@@ -6,8 +6,10 @@
 
 #[cfg(test)]
 mod lab {
-    use std::io::{BufRead, BufReader, Lines, Write};
-    use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Child, Command, Output, Stdio};
+    use std::sync::mpsc::Receiver;
+    use std::time::Duration;
 
     use serde_json::Value;
     use tempfile::TempDir;
@@ -102,6 +104,24 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
             serde_json::from_str(&self.text(line)).unwrap()
         }
 
+        /// The number of the first node's one endpoint whose pod has this name; the node has
+        /// others (the lab's DNS), and their order is that of their creation.
+        #[track_caller]
+        fn endpoint_id(&self, pod: &str) -> u64 {
+            let list = self.json("weir endpoint list -o json");
+            let ids: Vec<u64> = list
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|endpoint| endpoint.to_string().contains(pod))
+                .map(|endpoint| endpoint["id"].as_u64().unwrap())
+                .collect();
+            let [id] = ids[..] else {
+                panic!("one endpoint: {list}")
+            };
+            id
+        }
+
         fn probe(&self, to: &str, port: &str) -> bool {
             let probe = ["probe", "--from", "shop/client", "--to", to, "--port", port];
             let output = self.command(&probe).output().unwrap();
@@ -115,11 +135,28 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
         }
     }
 
+    /// A line of the monitor may take this long; without a limit a line that never comes would
+    /// hold up everything after it.
+    const LINE_LIMIT: Duration = Duration::from_secs(60);
+
+    /// The lines of a pipe, as they come.
+    fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        receiver
+    }
+
     /// `weir monitor` on the first node, listening already.
     struct Monitor {
         child: Child,
-        lines: Lines<BufReader<ChildStdout>>,
-        talk: Lines<BufReader<ChildStderr>>,
+        lines: Receiver<String>,
+        talk: Receiver<String>,
     }
 
     impl Monitor {
@@ -131,24 +168,29 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
                 .spawn()
                 .unwrap();
             let mut monitor = Self {
-                lines: BufReader::new(child.stdout.take().unwrap()).lines(),
-                talk: BufReader::new(child.stderr.take().unwrap()).lines(),
+                lines: lines_of(child.stdout.take().unwrap()),
+                talk: lines_of(child.stderr.take().unwrap()),
                 child,
             };
             monitor.wait_for("Ctrl-C");
             monitor
         }
 
-        /// The next line of talk with these words.
+        /// Waits for a line of talk with these words.
+        #[track_caller]
         fn wait_for(&mut self, words: &str) {
-            let found = self
-                .talk
-                .find(|line| line.as_ref().unwrap().contains(words));
-            assert!(found.is_some(), "the monitor ended before it said {words}");
+            loop {
+                match self.talk.recv_timeout(LINE_LIMIT) {
+                    Ok(line) if line.contains(words) => break,
+                    Ok(_) => {}
+                    Err(error) => panic!("the monitor did not say {words}: {error}"),
+                }
+            }
         }
 
+        #[track_caller]
         fn next(&mut self) -> String {
-            self.lines.next().expect("a line").unwrap()
+            self.lines.recv_timeout(LINE_LIMIT).expect("a line")
         }
     }
 
@@ -175,17 +217,7 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
 
         let row = lab.text("weir endpoint list | grep shop/client");
         assert!(row.contains("ready"), "{row}");
-        let list = lab.json("weir endpoint list -o json");
-        let ids: Vec<u64> = list
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|endpoint| endpoint.to_string().contains("client"))
-            .map(|endpoint| endpoint["id"].as_u64().unwrap())
-            .collect();
-        let [id] = ids[..] else {
-            panic!("one endpoint: {list}")
-        };
+        let id = lab.endpoint_id("client");
         // A list with one number, as Python prints it.
         let done = lab.text(&format!("cilium endpoint regenerate [{id}]"));
         assert!(
@@ -266,7 +298,7 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
         let Some(lab) = Lab::up("test-cli-drop") else {
             return;
         };
-        let id = lab.text("weir endpoint list -o jsonpath='{[0].id}'");
+        let id = lab.endpoint_id("client");
         let mut monitor = Monitor::start(&lab, &format!("--type drop --from-endpoint {id}"));
         let check = |monitor: &mut Monitor| {
             assert!(!lab.probe("10.244.1.250", "80"));
