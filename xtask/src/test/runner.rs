@@ -12,7 +12,7 @@ use crate::process::{cargo, command, display, root_command};
 use crate::{output, workspace};
 
 /// One executable may take this long; a test that hangs must not hold everything up.
-const LIMIT_SECONDS: &str = "1500";
+const LIMIT_SECONDS: &str = "900";
 
 /// What ran so far.
 #[derive(Debug, Default)]
