@@ -7,6 +7,7 @@
 //! not bump, the executor makes good by bumping [`Slot::ALL`]. How policy is kept closed on the way
 //! is told in `order`.
 
+mod difference;
 mod order;
 mod widths;
 

@@ -16,17 +16,20 @@ mod cookies;
 mod explain;
 mod groups;
 mod miss;
+mod prefixes;
 mod realize;
 mod rules;
 mod selectors;
 mod sets;
 mod update;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PolicyKey, PolicyRow};
-use weir_abi::{Address, Identity, PolicyCookie, PolicySet};
+use weir_abi::{Address, BlockGroup, Identity, PolicyCookie, PolicySet};
 use weir_model::{IdentityTable, World};
 
 use crate::{Compiled, Problem, Rows};
@@ -36,6 +39,7 @@ use groups::Groups;
 use rules::Policies;
 use selectors::Selectors;
 use sets::Set;
+use zones::Zones;
 
 pub use cell::RULES_MAX;
 pub use changes::{Numbers, RowChanges};
@@ -81,6 +85,7 @@ pub struct PolicyCompiler {
     rows: Rows,
     selectors: Selectors,
     blocks: Blocks,
+    zones: Zones,
     groups: Groups,
     policies: Policies,
     sets: BTreeMap<Identity, Set>,
@@ -95,6 +100,7 @@ pub struct PolicyCompiler {
 struct Found {
     sets: BTreeMap<Identity, PolicySet>,
     policy: BTreeMap<PolicyKey, PolicyRow>,
+    groups: BTreeMap<PrefixKey, BlockGroup>,
 }
 
 impl PolicyCompiler {
@@ -121,20 +127,24 @@ impl PolicyCompiler {
         }
         let in_rows = found.policy.keys().map(|key| key.set);
         let last_set = in_rows.chain(taken.iter().map(|(set, _)| *set)).max();
-        let with_group = |(key, row): (&_, &weir_abi::ipcache::IpcacheRow)| (*key, row.blocks);
-        let groups = found.ipcache.iter().map(with_group);
+        let in_group = found
+            .ipcache
+            .iter()
+            .filter(|(_, row)| row.blocks != BlockGroup::NONE);
+        let groups: BTreeMap<_, _> = in_group.map(|(key, row)| (*key, row.blocks)).collect();
         let mut cookies = Cookies::default();
         cookies.avoid(found.policy.values().flat_map(|row| {
             let used = row.rules.iter().take(usize::from(row.count));
             used.map(|rule| rule.cookie)
         }));
         Self {
-            groups: Groups::restore(groups.filter(|(_, group)| group.0 != 0).collect()),
+            groups: Groups::restore(groups.values().copied()),
             cookies,
             last_set: last_set.unwrap_or_default().0,
             found: Found {
                 sets,
                 policy: found.policy.clone(),
+                groups,
             },
             ..Self::default()
         }

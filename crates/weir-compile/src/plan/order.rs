@@ -26,6 +26,7 @@ use weir_abi::{
     Address, BlockGroup, EndpointRow, Identity, NodeIndex, PolicyCookie, PolicySet, Slot,
 };
 
+use super::difference::{Difference, around, parts, rules, same_peer, slot_of_prefix, strays};
 use super::widths::{common, is_within};
 use super::{Operation, Plan};
 use crate::Rows;
@@ -178,7 +179,16 @@ struct Ways {
     after: BTreeSet<(PolicySet, u8)>,
     sources: BTreeMap<BlockGroup, BTreeSet<BlockGroup>>,
     targets: BTreeMap<BlockGroup, BTreeSet<BlockGroup>>,
+    /// Some endpoint becomes isolated.
+    isolates: bool,
 }
+
+/// Whether policies isolate an endpoint that they did not isolate so before.
+const fn isolates(old: &EndpointRow, new: &EndpointRow) -> bool {
+    new.flags & ENFORCE & !old.flags != 0
+}
+
+const ENFORCE: u16 = ENFORCE_INGRESS | ENFORCE_EGRESS;
 
 impl Order<'_> {
     fn plan(mut self) -> Plan {
@@ -190,7 +200,7 @@ impl Order<'_> {
         for first in &self.chains {
             self.chain(first, &ways, &mut steps);
         }
-        self.endpoint_steps(&mut steps);
+        self.endpoint_steps(&ways, &mut steps);
         // Longest prefixes first, shortest removed first: see above.
         let upserts = &mut self.ipcache.upserts;
         upserts.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
@@ -236,6 +246,7 @@ impl Order<'_> {
             after: enforced(self.desired),
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
+            isolates: false,
         };
         let mut note = |source: BlockGroup, target: BlockGroup| {
             if source != target {
@@ -256,6 +267,7 @@ impl Order<'_> {
         for (address, new) in &self.endpoints.upserts {
             if let Some(old) = self.realized.endpoints.get(address) {
                 note(old.blocks, new.blocks);
+                ways.isolates |= isolates(old, new);
             }
         }
         ways
@@ -290,17 +302,22 @@ impl Order<'_> {
         };
         match (before, after) {
             (false, _) => between.clone_from(&new),
-            // Freed: until then as it was.
-            (true, false) => {}
-            (true, true) if met_before && met_after => cut(&new),
-            (true, true) if met_before => {
+            // Freed, and at once if nobody becomes isolated: until then as it was.
+            (true, false) if !ways.isolates => {}
+            (true, true) if met_before && !met_after => {
                 for group in others(&ways.targets) {
                     cut(&rules(self.desired, &of_group(&group)));
                 }
             }
-            (true, true) => {
-                for group in others(&ways.sources) {
-                    cut(&rules(self.realized, &of_group(&group)));
+            (true, after) => {
+                if after && met_before {
+                    cut(&new);
+                }
+                // Who comes to the group brings no more rights than he had.
+                if ways.isolates || !met_before {
+                    for group in others(&ways.sources) {
+                        cut(&rules(self.realized, &of_group(&group)));
+                    }
                 }
             }
         }
@@ -318,23 +335,35 @@ impl Order<'_> {
         write(first, &parts, &new, last);
     }
 
-    fn endpoint_steps(&self, steps: &mut Steps) {
-        const ENFORCE: u16 = ENFORCE_INGRESS | ENFORCE_EGRESS;
+    fn endpoint_steps(&self, ways: &Ways, steps: &mut Steps) {
         let old = |address| self.realized.endpoints.get(address);
-        let isolates = |old: &EndpointRow, new: &EndpointRow| new.flags & ENFORCE & !old.flags != 0;
-        let known = self.endpoints.upserts.iter();
-        let any_isolated = known
-            .filter_map(|(address, new)| Some((old(address)?, new)))
-            .any(|(old, new)| isolates(old, new));
+        // While groups change hands, rows are about addresses that they do not mean: endpoints whose
+        // rows they are not, or not any more, wait.
+        let groups_move = !ways.targets.is_empty();
+        let wait = |row: &EndpointRow| EndpointRow {
+            flags: row.flags & !READY,
+            ..*row
+        };
+        for address in self.endpoints.deletes.iter().filter(|_| groups_move) {
+            if let Some(old) = old(address).filter(|old| old.flags & ENFORCE != 0) {
+                let operation = Operation::UpsertEndpoint(*address, wait(old));
+                steps.free_at_once.push(operation);
+            }
+        }
         for (address, new) in &self.endpoints.upserts {
             let upsert = |row: &EndpointRow| Operation::UpsertEndpoint(*address, *row);
             let Some(old) = old(address) else {
                 // Before the rows that lead to it, so that no packet looks for it elsewhere.
-                steps.new_endpoints.push(upsert(new));
+                if groups_move && new.flags & ENFORCE != 0 {
+                    steps.new_endpoints.push(upsert(&wait(new)));
+                    steps.grow.push(upsert(new));
+                } else {
+                    steps.new_endpoints.push(upsert(new));
+                }
                 continue;
             };
             let becomes_ready = new.flags & !old.flags & READY != 0;
-            if !any_isolated && !becomes_ready && old.flags & ENFORCE & !new.flags != 0 {
+            if !ways.isolates && !becomes_ready && old.flags & ENFORCE & !new.flags != 0 {
                 // Another endpoint that is freed next still knows it by its old group.
                 let blocks = if new.identity == old.identity {
                     old.blocks
@@ -348,9 +377,16 @@ impl Order<'_> {
                 }
                 continue;
             }
+            let other_set = old.policy_set != new.policy_set
+                && old.flags & ENFORCE != 0
+                && new.flags & ENFORCE != 0;
+            let waits = groups_move && other_set;
+            if waits {
+                steps.free_at_once.push(upsert(&wait(old)));
+            }
             let mut first = *new;
             first.flags |= old.flags & ENFORCE;
-            if becomes_ready {
+            if becomes_ready || waits {
                 first.flags &= !READY;
             }
             if new.policy_set == PolicySet::NONE && first.flags & ENFORCE != 0 {
@@ -447,26 +483,6 @@ fn write(
     new.into_iter().map(|(_, row)| row).collect()
 }
 
-/// The rows of a peer, from the first one on.
-fn parts<'a>(rows: &'a Rows, first: &PolicyKey) -> impl Iterator<Item = &'a PolicyRow> {
-    let first = *first;
-    (0..).map_while(move |part| rows.policy.get(&PolicyKey { part, ..first }))
-}
-
-/// Rows that no other one leads to.
-fn strays(rows: &Rows) -> impl Iterator<Item = PolicyKey> {
-    let led_to = |key: &PolicyKey| {
-        (0..key.part).all(|part| rows.policy.contains_key(&PolicyKey { part, ..*key }))
-    };
-    rows.policy.keys().filter(move |key| !led_to(key)).copied()
-}
-
-/// The port rules of a peer.
-fn rules(rows: &Rows, first: &PolicyKey) -> Vec<PortRule> {
-    let used = |row: &PolicyRow| row.rules.into_iter().take(usize::from(row.count));
-    parts(rows, first).flat_map(used).collect()
-}
-
 /// Sets that decide about endpoints, by direction.
 fn enforced(rows: &Rows) -> BTreeSet<(PolicySet, u8)> {
     let mut enforced = BTreeSet::new();
@@ -479,83 +495,4 @@ fn enforced(rows: &Rows) -> BTreeSet<(PolicySet, u8)> {
         }
     }
     enforced
-}
-
-/// A single address has its own slot; a range concerns flows that cannot be named.
-fn slot_of_prefix(key: &PrefixKey) -> Slot {
-    if key.length == 128 {
-        Slot::of_address(&key.address)
-    } else {
-        Slot::ALL
-    }
-}
-
-/// Whether two rows say the same about whom they are about.
-fn same_peer(one: &IpcacheRow, other: &IpcacheRow) -> bool {
-    (one.identity, one.node, one.flags) == (other.identity, other.node, other.flags)
-}
-
-/// What addresses of a prefix are without it.
-fn around(rows: &Rows, key: &PrefixKey) -> IpcacheRow {
-    let found = (0..key.length).rev().find_map(|length| {
-        let mut address = key.address;
-        for (place, byte) in (0_u32..).zip(&mut address.0) {
-            let kept = length.saturating_sub(place * 8).min(8);
-            *byte &= u8::try_from((0xff00_u32 >> kept) & 0xff).unwrap_or(0);
-        }
-        rows.ipcache.get(&PrefixKey { length, address })
-    });
-    let identity = if key.address.is_v4() && key.length >= 96 {
-        Identity::WORLD_IPV4
-    } else {
-        Identity::WORLD_IPV6
-    };
-    found.copied().unwrap_or(IpcacheRow {
-        identity,
-        ..IpcacheRow::default()
-    })
-}
-
-struct Difference<K, V> {
-    upserts: Vec<(K, V)>,
-    deletes: Vec<K>,
-    /// One of the upserts takes the place of another value.
-    replaced: bool,
-}
-
-impl<K: Copy + Ord, V: Copy + Eq> Difference<K, V> {
-    fn of(realized: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Self {
-        let gone = realized.keys().filter(|key| !desired.contains_key(key));
-        Self::by_keys(desired.keys().chain(gone), realized, desired)
-    }
-
-    fn among(keys: &BTreeSet<K>, realized: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Self {
-        Self::by_keys(keys.iter(), realized, desired)
-    }
-
-    fn by_keys<'k>(
-        keys: impl Iterator<Item = &'k K>,
-        realized: &BTreeMap<K, V>,
-        desired: &BTreeMap<K, V>,
-    ) -> Self
-    where
-        K: 'k,
-    {
-        let mut difference = Self {
-            upserts: Vec::new(),
-            deletes: Vec::new(),
-            replaced: false,
-        };
-        for key in keys {
-            match (realized.get(key), desired.get(key)) {
-                (old, Some(new)) if old != Some(new) => {
-                    difference.replaced |= old.is_some();
-                    difference.upserts.push((*key, *new));
-                }
-                (Some(_), None) => difference.deletes.push(*key),
-                (Some(_) | None, Some(_) | None) => {}
-            }
-        }
-        difference
-    }
 }

@@ -174,10 +174,7 @@ proptest! {
                     prop_assert!(row.policy_set != key.set || bumped(slot));
                 }
             }
-            if let Operation::DeleteNode(_) = change {
-                prop_assert!(bumped(Slot::ALL));
-            }
-            if let Operation::UpsertNode(index, _) = change {
+            if let Operation::UpsertNode(index, _) | Operation::DeleteNode(index) = change {
                 prop_assert!(!realized.nodes.contains_key(index) || bumped(Slot::ALL));
             }
         }

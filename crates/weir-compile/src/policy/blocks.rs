@@ -13,6 +13,7 @@ use weir_abi::policy::PolicyDirection;
 use weir_abi::{Identity, Protocol};
 use weir_model::{IpBlock, NamedPorts};
 
+use super::zones::root;
 use crate::prefix::prefix_key;
 
 /// What makes two blocks the same one.
@@ -25,7 +26,7 @@ pub(crate) struct BlockKey {
 
 /// A block's number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct BlockId(u32);
+pub(crate) struct BlockId(pub(crate) u32);
 
 /// A block that an address lies in, and where the block asks for a named port the number behind the
 /// name; otherwise 0.
@@ -49,6 +50,16 @@ struct Edge {
     end: BTreeSet<BlockId>,
 }
 
+/// What [`Blocks::settle`] changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled {
+    /// Ranges in which membership may differ.
+    pub(crate) ranges: Vec<IpNet>,
+    /// Edges that were not there before, and those that are there no longer.
+    pub(crate) added: BTreeSet<IpNet>,
+    pub(crate) removed: BTreeSet<IpNet>,
+}
+
 /// All blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
@@ -60,6 +71,8 @@ pub(crate) struct Blocks {
     v6_lengths: [u32; 129],
     /// IPv6 edges that hold the mapped IPv4 addresses.
     over_v4: u32,
+    /// Blocks with edges that ask for a named port.
+    named: u32,
     /// Blocks that may have to change between active and not.
     unsettled: BTreeSet<BlockId>,
     /// Blocks whose edges found no room.
@@ -76,6 +89,7 @@ impl Default for Blocks {
             v4_lengths: [0; 33],
             v6_lengths: [0; 129],
             over_v4: 0,
+            named: 0,
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
             last: 0,
@@ -172,33 +186,58 @@ impl Blocks {
         edges.filter(|net| net.prefix_len() == net.max_prefix_len())
     }
 
-    /// The blocks that all addresses of a prefix lie in that have no longer prefix of their own.
-    /// Named ports are those of the pod that has the address.
-    pub(crate) fn membership(&self, net: &IpNet, ports: Option<&NamedPorts>) -> Vec<Element> {
-        let lengths: &[u32] = match net {
+    /// The narrowest edge that holds a prefix; the range of everything where none does.
+    pub(crate) fn innermost(&self, net: &IpNet) -> IpNet {
+        let lengths = (0..=net.prefix_len()).zip(self.lengths(net)).rev();
+        let mut lengths = lengths.filter(|(_, count)| **count > 0);
+        let found = lengths.find_map(|(length, _)| {
+            let outer = IpNet::new(net.addr(), length).ok()?.trunc();
+            self.edges.contains_key(&outer).then_some(outer)
+        });
+        found.unwrap_or_else(|| root(net))
+    }
+
+    fn lengths(&self, net: &IpNet) -> &[u32] {
+        match net {
             IpNet::V4(_) => &self.v4_lengths,
             IpNet::V6(_) => &self.v6_lengths,
-        };
+        }
+    }
+
+    /// The blocks that all addresses of a zone lie in.
+    fn inside(&self, zone: &IpNet) -> Vec<BlockId> {
         let mut inside: Vec<BlockId> = Vec::new();
-        for (length, count) in (0..=net.prefix_len()).zip(lengths) {
+        for (length, count) in (0..=zone.prefix_len()).zip(self.lengths(zone)) {
             if *count == 0 {
                 continue;
             }
-            let outer = IpNet::new(net.addr(), length).map(|outer| outer.trunc());
+            let outer = IpNet::new(zone.addr(), length).map(|outer| outer.trunc());
             let Some(edge) = outer.ok().and_then(|outer| self.edges.get(&outer)) else {
                 continue;
             };
             inside.extend(&edge.begin);
             inside.retain(|id| !edge.end.contains(id));
         }
+        inside
+    }
+
+    /// Whether membership inside a zone differs from pod to pod.
+    pub(crate) fn asks_for_ports(&self, zone: &IpNet) -> bool {
+        let named = |id: &BlockId| self.key(*id).is_some_and(|key| key.named.is_some());
+        self.named > 0 && self.inside(zone).iter().any(named)
+    }
+
+    /// The blocks that the addresses of a zone lie in. Named ports are those of the pod that has the
+    /// address.
+    pub(crate) fn membership(&self, zone: &IpNet, ports: Option<&NamedPorts>) -> Vec<Element> {
+        let inside = self.inside(zone);
         let mut elements = Vec::with_capacity(inside.len());
         for id in inside {
             match self.key(id).and_then(|key| key.named.as_ref()) {
                 None => elements.push((id, 0)),
                 Some((name, protocol)) => {
-                    let numbers = ports
-                        .into_iter()
-                        .flat_map(|ports| ports.numbers(name, *protocol));
+                    let numbers = ports.into_iter();
+                    let numbers = numbers.flat_map(|ports| ports.numbers(name, *protocol));
                     elements.extend(numbers.map(|number| (id, number)));
                 }
             }
@@ -209,13 +248,8 @@ impl Blocks {
     }
 
     /// Puts in the edges of blocks that are asked now and takes away those of the others, as long as
-    /// there is room for new prefixes; the ranges in which membership may differ. `is_known` tells
-    /// prefixes that have a row anyway.
-    pub(crate) fn settle(
-        &mut self,
-        room: usize,
-        is_known: impl Fn(&PrefixKey) -> bool,
-    ) -> Vec<IpNet> {
+    /// there is room for new prefixes. `is_known` tells prefixes that have a row anyway.
+    pub(crate) fn settle(&mut self, room: usize, is_known: impl Fn(&PrefixKey) -> bool) -> Settled {
         let mut wanted: BTreeSet<BlockId> = BTreeSet::new();
         let asked = |block: &Block| !block.users.is_empty();
         let tight = self.edges.len() + self.unsettled_edges() + 1 > room;
@@ -242,7 +276,7 @@ impl Blocks {
             let asked = |id: &&BlockId| self.known.get(id).is_some_and(asked);
             wanted = self.unsettled.iter().filter(asked).copied().collect();
         }
-        let mut ranges = Vec::new();
+        let mut settled = Settled::default();
         for id in std::mem::take(&mut self.unsettled) {
             let Some(block) = self.known.get_mut(&id) else {
                 continue;
@@ -250,9 +284,16 @@ impl Blocks {
             let active = wanted.contains(&id);
             if block.active != active {
                 block.active = active;
-                let block = block.key.block.clone();
-                self.draw(id, &block, active);
-                ranges.push(block.cidr());
+                let BlockKey { block, named } = block.key.clone();
+                if named.is_some() {
+                    self.named = if active {
+                        self.named + 1
+                    } else {
+                        self.named - 1
+                    };
+                }
+                self.draw(id, &block, active, &mut settled);
+                settled.ranges.push(block.cidr());
             }
             if let Some(block) = self.known.get(&id)
                 && block.holders == 0
@@ -262,7 +303,7 @@ impl Blocks {
                 self.known.remove(&id);
             }
         }
-        ranges
+        settled
     }
 
     fn unsettled_edges(&self) -> usize {
@@ -273,11 +314,14 @@ impl Blocks {
     }
 
     /// Adds or removes the edges of a block.
-    fn draw(&mut self, id: BlockId, block: &IpBlock, add: bool) {
+    fn draw(&mut self, id: BlockId, block: &IpBlock, add: bool, settled: &mut Settled) {
         let nets = std::iter::once((block.cidr(), true));
         for (net, begins) in nets.chain(block.except().map(|net| (net, false))) {
             if add && !self.edges.contains_key(&net) {
                 self.count(&net, true);
+                if !settled.removed.remove(&net) {
+                    settled.added.insert(net);
+                }
             }
             let edge = self.edges.entry(net).or_default();
             let list = if begins {
@@ -293,6 +337,9 @@ impl Blocks {
             if edge.begin.is_empty() && edge.end.is_empty() {
                 self.edges.remove(&net);
                 self.count(&net, false);
+                if !settled.added.remove(&net) {
+                    settled.removed.insert(net);
+                }
             }
         }
     }
@@ -343,9 +390,9 @@ mod tests {
         for id in [ten, one, all] {
             blocks.set_user(id, USER, true);
         }
-        assert_eq!(blocks.settle(100, |_| false).len(), 3);
+        assert_eq!(blocks.settle(100, |_| false).ranges.len(), 3);
         let check = |text: &str, expected: &[BlockId]| {
-            let found: Vec<_> = blocks.membership(&net(text), None);
+            let found = blocks.membership(&blocks.innermost(&net(text)), None);
             let expected: Vec<_> = expected.iter().map(|id| (*id, 0)).collect();
             assert_eq!(found, expected, "{text}");
         };
@@ -364,7 +411,7 @@ mod tests {
 
         blocks.set_user(all, USER, false);
         blocks.release(all);
-        assert_eq!(blocks.settle(100, |_| false), [net("::/0")]);
+        assert_eq!(blocks.settle(100, |_| false).ranges, [net("::/0")]);
         assert!(!blocks.is_edge(&net("0.0.0.0/0")) && blocks.key(all).is_none());
     }
 
@@ -384,7 +431,7 @@ mod tests {
             port,
         };
         let ports: NamedPorts = [port("http", 8080), port("x", 1)].into_iter().collect();
-        let host = net("10.0.0.1/32");
+        let host = blocks.innermost(&net("10.0.0.1/32"));
         assert_eq!(blocks.membership(&host, Some(&ports)), [(id, 8080)]);
         assert!(blocks.membership(&host, None).is_empty());
         assert!(
@@ -402,11 +449,13 @@ mod tests {
         for id in [first, second] {
             blocks.set_user(id, USER, true);
         }
-        assert_eq!(blocks.settle(2, |_| false), [net("10.0.0.0/8")]);
+        assert_eq!(blocks.settle(2, |_| false).ranges, [net("10.0.0.0/8")]);
         assert_eq!(blocks.refused(), &BTreeSet::from([second]));
         // A prefix that has a row anyway takes no room.
         let known = prefix_key(net("11.0.0.0/8"));
-        assert_eq!(blocks.settle(2, |key| *key == known), [net("11.0.0.0/8")]);
+        let settled = blocks.settle(2, |key| *key == known);
+        assert_eq!(settled.ranges, [net("11.0.0.0/8")]);
+        assert_eq!(settled.added.len(), 2);
         assert!(blocks.refused().is_empty());
     }
 }

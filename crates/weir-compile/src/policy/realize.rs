@@ -3,18 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS, READY};
-use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
+use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow};
-use weir_abi::{Address, BlockGroup, Identity, NodeIndex, PolicyCookie};
+use weir_abi::{Address, BlockGroup, Identity, PolicyCookie};
 
 use super::cell::{Cell, PortSpec, RULES_MAX, Ruling, TooMany, rulings};
 use super::sets::{CellPeer, Chain, Set};
 use super::update::Work;
 use super::{PolicyCompiler, PolicyInput};
-use crate::prefix::{prefix_key, prefix_of_key};
-use crate::service::address_row;
 use crate::{Owner, Problem};
 
 /// Names that a problem lists.
@@ -23,21 +20,13 @@ const NAMED: usize = 3;
 impl PolicyCompiler {
     /// Brings the rows in line with the cells; what could not be had.
     pub(super) fn realize(&mut self, input: &PolicyInput<'_>, work: &mut Work) -> Vec<Problem> {
-        self.look_at_prefixes(input, work);
+        // A block that nobody asks any more is in no group afterwards, one that is new in none before.
         let mut chains = self.chains_of_cells(work);
-        let (born, gone) = self.groups.changed();
-        for group in &born {
-            for (block, _) in self.groups.elements(*group) {
-                let users = self.blocks.users(*block);
-                chains.extend(users.map(|(set, way)| (set, Chain::group(way, *group))));
-            }
-        }
-        for (group, elements) in &gone {
-            for (block, _) in elements.iter() {
-                let users = self.blocks.users(*block);
-                chains.extend(users.map(|(set, way)| (set, Chain::group(way, *group))));
-            }
-            work.changes.gone.groups.insert(*group);
+        self.look_at_prefixes(input, work);
+        chains.append(&mut self.chains_of_cells(work));
+        for (group, block) in self.groups.changed() {
+            let users = self.blocks.users(block);
+            chains.extend(users.map(|(set, way)| (set, Chain::group(way, group))));
         }
         let wanted = self.weigh(&chains);
         self.admit(input, work);
@@ -46,82 +35,11 @@ impl PolicyCompiler {
                 self.write(identity, chain, rulings, work);
             }
         }
-        work.changes.fresh.groups = self.groups.sweep();
+        let (fresh, gone) = self.groups.sweep();
+        work.changes.gone.groups = gone;
+        work.changes.fresh.groups = fresh;
         self.look_at_endpoints(input, work);
         self.find_problems(input)
-    }
-
-    /// Prefixes whose group or other content may differ.
-    fn look_at_prefixes(&mut self, input: &PolicyInput<'_>, work: &mut Work) {
-        let base = &input.base.rows.ipcache;
-        let size = usize::try_from(input.limits.ipcache).unwrap_or(usize::MAX);
-        let room = size.saturating_sub(base.len());
-        let ranges = self.blocks.settle(room, |key| base.contains_key(key));
-        for range in &ranges {
-            work.prefixes.extend(within(base, range));
-            work.prefixes.extend(within(&self.rows.ipcache, range));
-        }
-        if !ranges.is_empty() {
-            let edges = self.blocks.edges().map(prefix_key);
-            work.prefixes
-                .extend(edges.filter(|key| !self.rows.ipcache.contains_key(key)));
-        }
-        // What inherits from a range that differs.
-        let wide = work.prefixes.iter().filter(|key| key.length < 128);
-        if wide.clone().next().is_some() {
-            let wide: Vec<_> = wide.filter_map(prefix_of_key).collect();
-            let inside = |edge: &IpNet| wide.iter().any(|net| net.contains(edge));
-            work.prefixes
-                .extend(self.blocks.edges().filter(inside).map(prefix_key));
-        }
-        for edge in self.blocks.host_edges() {
-            let key = prefix_key(edge);
-            let marked = self
-                .rows
-                .ipcache
-                .get(&key)
-                .map(|row| row.flags & flags::SERVICE != 0);
-            if marked.is_some_and(|marked| marked != input.service_addresses.contains(&key.address))
-            {
-                work.prefixes.insert(key);
-            }
-        }
-        for key in std::mem::take(&mut work.prefixes) {
-            self.look_at_prefix(&key, input, work);
-        }
-    }
-
-    fn look_at_prefix(&mut self, key: &PrefixKey, input: &PolicyInput<'_>, work: &mut Work) {
-        let base = &input.base.rows.ipcache;
-        let net = prefix_of_key(key);
-        let edge = net.filter(|net| self.blocks.is_edge(net));
-        let row = match (base.get(key), edge) {
-            (Some(row), _) => Some(*row),
-            (None, Some(edge)) => Some(inherited(base, &edge, input.service_addresses)),
-            (None, None) => None,
-        };
-        let row = row.map(|row| {
-            let ports = (key.length == 128)
-                .then(|| self.selectors.labels(row.identity))
-                .flatten()
-                .map(|set| &set.ports);
-            let elements = net.map(|net| self.blocks.membership(&net, ports));
-            let blocks = self.groups.take(key, elements.unwrap_or_default());
-            IpcacheRow { blocks, ..row }
-        });
-        let before = match row {
-            Some(row) => self.rows.ipcache.insert(*key, row),
-            None => self.rows.ipcache.remove(key),
-        };
-        if let Some(before) = before {
-            self.groups.leave(before.blocks);
-        }
-        if before != row {
-            work.changes.ipcache.insert(*key);
-            if key.length == 128 {
-                work.endpoints.insert(key.address);
-            }
-        }
     }
 
     fn chains_of_cells(&self, work: &Work) -> BTreeSet<(Identity, Chain)> {
@@ -395,6 +313,16 @@ impl PolicyCompiler {
     }
 }
 
+/// The endpoints that share a set.
+fn pods_of(set: &Set, input: &PolicyInput<'_>) -> String {
+    let owner = |address: &Address| match input.base.owners.get(address) {
+        Some(Owner::Pod(pod)) => Some(pod.to_string()),
+        Some(Owner::Node(_)) | None => None,
+    };
+    let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
+    format!("pods {}", some_of(pods.into_iter()))
+}
+
 /// The first few, and how many more.
 fn some_of(mut names: impl Iterator<Item = String>) -> String {
     let first: Vec<_> = names.by_ref().take(NAMED).collect();
@@ -417,61 +345,4 @@ fn cookies_of(
         key.part += 1;
     }
     cookies
-}
-
-/// The keys inside a range.
-fn within<'a, V>(
-    rows: &'a BTreeMap<PrefixKey, V>,
-    range: &IpNet,
-) -> impl Iterator<Item = PrefixKey> + 'a {
-    let first = prefix_key(*range);
-    let mut last = first.address;
-    for (place, byte) in last.0.iter_mut().enumerate() {
-        let fixed = usize::try_from(first.length)
-            .unwrap_or(128)
-            .saturating_sub(place * 8);
-        *byte |= u8::try_from(0xff_u16 >> fixed.min(8)).unwrap_or(0);
-    }
-    (first.length..=128).flat_map(move |length| {
-        let key = |address| PrefixKey { length, address };
-        rows.range(key(first.address)..=key(last))
-            .map(|(key, _)| *key)
-    })
-}
-
-/// What a prefix without a row of its own is: what the longest one around it says.
-fn inherited(
-    base: &BTreeMap<PrefixKey, IpcacheRow>,
-    edge: &IpNet,
-    service_addresses: &BTreeSet<Address>,
-) -> IpcacheRow {
-    let key = prefix_key(*edge);
-    let around = (0..edge.prefix_len()).rev().find_map(|length| {
-        let outer = IpNet::new(edge.addr(), length).ok()?;
-        base.get(&prefix_key(outer))
-    });
-    if key.length == 128 && service_addresses.contains(&key.address) {
-        return address_row();
-    }
-    let identity = if edge.addr().is_ipv4() {
-        Identity::WORLD_IPV4
-    } else {
-        Identity::WORLD_IPV6
-    };
-    around.copied().unwrap_or(IpcacheRow {
-        identity,
-        blocks: BlockGroup::NONE,
-        node: NodeIndex::NONE,
-        flags: 0,
-    })
-}
-
-/// The pods of a set in words.
-fn pods_of(set: &Set, input: &PolicyInput<'_>) -> String {
-    let owner = |address: &Address| match input.base.owners.get(address) {
-        Some(Owner::Pod(pod)) => Some(pod.to_string()),
-        Some(Owner::Node(_)) | None => None,
-    };
-    let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
-    format!("pods {}", some_of(pods.into_iter()))
 }

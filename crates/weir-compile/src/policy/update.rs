@@ -5,6 +5,7 @@
 //! the order matters: endpoints leave before identities go, identities come before endpoints, and a
 //! selector changes together with every cell that it is behind.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -86,13 +87,15 @@ impl PolicyCompiler {
             set_or_remove(&mut self.rows.nodes, index, new.nodes.get(&index));
             work.changes.nodes.insert(index);
         }
-        let exempt = old
-            .masquerade_exempt
-            .symmetric_difference(&new.masquerade_exempt);
-        work.changes.masquerade_exempt = exempt.copied().collect();
-        self.rows
-            .masquerade_exempt
-            .clone_from(&new.masquerade_exempt);
+        if old.masquerade_exempt != new.masquerade_exempt {
+            let exempt = old
+                .masquerade_exempt
+                .symmetric_difference(&new.masquerade_exempt);
+            work.changes.masquerade_exempt = exempt.copied().collect();
+            self.rows
+                .masquerade_exempt
+                .clone_from(&new.masquerade_exempt);
+        }
         work.prefixes.extend(differing(&old.ipcache, &new.ipcache));
 
         let mut moved: Vec<Address> = differing(&old.endpoints, &new.endpoints).collect();
@@ -445,16 +448,33 @@ fn speak_of_pod(
     }
 }
 
-/// Keys whose values differ, or that only one map has.
+/// Keys whose values differ, or that only one map has; both maps are walked once, side by side.
 fn differing<K: Copy + Ord, V: PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
 ) -> impl Iterator<Item = K> {
-    let changed = new
-        .iter()
-        .filter(|(key, value)| old.get(key) != Some(*value));
-    let gone = old.keys().filter(|key| !new.contains_key(key));
-    changed.map(|(key, _)| *key).chain(gone.copied())
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((old, _)), Some((new, _))) => old.cmp(new),
+            };
+            match order {
+                Ordering::Less => return old.next().map(|(key, _)| *key),
+                Ordering::Greater => return new.next().map(|(key, _)| *key),
+                Ordering::Equal => {
+                    if let (Some((key, before)), Some((_, now))) = (old.next(), new.next())
+                        && before != now
+                    {
+                        return Some(*key);
+                    }
+                }
+            }
+        }
+    })
 }
 
 fn set_or_remove<K: Ord, V: Copy>(map: &mut BTreeMap<K, V>, key: K, value: Option<&V>) {
