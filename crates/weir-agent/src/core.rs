@@ -35,7 +35,7 @@ use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, DryRun, Loader};
 use weir_model::{IdentityTable, Touched};
-use weir_net::{Netlink, Route};
+use weir_net::{GracePeriods, Netlink, Route};
 
 use crate::endpoint::Endpoint;
 use crate::error::EndpointError;
@@ -100,6 +100,7 @@ struct Kernel {
 pub(crate) struct Core {
     shared: Arc<Shared>,
     store: Store,
+    grace: GracePeriods,
     constants: Constants,
     netlink: Netlink,
     remover: Remover,

@@ -63,6 +63,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The note that the node's grace periods were made short.
+    pub(crate) fn short_grace_periods(&self) -> PathBuf {
+        self.root.join("short-grace-periods")
+    }
+
     fn endpoints(&self) -> PathBuf {
         self.root.join("endpoints")
     }

@@ -17,6 +17,9 @@ use crate::{Maps, Result};
 /// thousands of bytes, and nobody but the agent writes it.
 const TABLES_AT_ONCE: usize = 8;
 
+/// Places of the map of nodes that a check of everything reads besides those in use.
+const NODES_AT_ONCE: u32 = 1024;
+
 impl Maps {
     /// The rows of nodes, pods and policy.
     pub fn read_back(&self) -> Result<Rows> {
@@ -25,9 +28,30 @@ impl Maps {
 
     /// The same, and the addresses that belong to services: both are rows of the `ipcache` map.
     pub fn read_back_split(&self) -> Result<(Rows, BTreeSet<Address>)> {
+        self.read_back_with(self.read_back_nodes()?)
+    }
+
+    /// The same for a check that comes again and again: of the places of nodes it reads those in
+    /// use and a few others, which the count of calls, `turn`, chooses. The map is an array of a
+    /// megabyte, nearly all of it empty.
+    pub fn read_back_in_turn(&self, known: &Rows, turn: u32) -> Result<(Rows, BTreeSet<Address>)> {
+        let end = known.nodes.keys().next_back();
+        let used = end.map_or(0, |index| u32::from(index.0) + 1);
+        let size = self.nodes.size();
+        let turns = size.div_ceil(NODES_AT_ONCE).max(1);
+        let first = turn % turns * NODES_AT_ONCE;
+        let mut nodes = self.nodes_at(0, used.min(size))?;
+        nodes.extend(self.nodes_at(first, NODES_AT_ONCE.min(size - first))?);
+        self.read_back_with(nodes)
+    }
+
+    fn read_back_with(
+        &self,
+        nodes: BTreeMap<NodeIndex, NodeRow>,
+    ) -> Result<(Rows, BTreeSet<Address>)> {
         let mut rows = Rows {
             masquerade_exempt: self.masquerade_exempt.keys()?,
-            nodes: self.read_back_nodes()?,
+            nodes,
             policy: self.policy.entries()?.into_iter().collect(),
             ..Rows::default()
         };
@@ -46,14 +70,19 @@ impl Maps {
     }
 
     pub(crate) fn read_back_nodes(&self) -> Result<BTreeMap<NodeIndex, NodeRow>> {
+        self.nodes_at(0, self.nodes.size())
+    }
+
+    /// The rows of so many places from the first on.
+    fn nodes_at(&self, first: u32, count: u32) -> Result<BTreeMap<NodeIndex, NodeRow>> {
         let mut nodes = BTreeMap::new();
-        self.nodes.for_each(|place, row| {
+        for (place, row) in (first..).zip(self.nodes.places(first, count)?) {
             if let Ok(index) = u16::try_from(place)
                 && row != NodeRow::default()
             {
                 nodes.insert(NodeIndex(index), row);
             }
-        })?;
+        }
         Ok(nodes)
     }
 

@@ -10,6 +10,7 @@
 
 pub mod cgroup;
 mod error;
+mod grace;
 pub mod mount;
 mod netlink;
 pub mod netns;
@@ -18,6 +19,7 @@ pub mod sysctl;
 mod types;
 
 pub use error::{Error, Result};
+pub use grace::{Expedited, GracePeriods};
 pub use netlink::{
     Netlink,
     address::Address,

@@ -14,7 +14,7 @@ use super::{Core, links};
 use crate::error::chain;
 
 /// Rounds from one comparison of services to the next.
-const SERVICES_EVERY: u32 = 2;
+const SERVICES_EVERY: u32 = 6;
 
 impl Core {
     /// Compares everything.
@@ -59,10 +59,10 @@ impl Core {
     fn check_rows(&mut self) {
         let Some(kernel) = &self.kernel else { return };
         let maps = Arc::clone(&kernel.datapath.maps);
-        match maps.read_back_split() {
+        match maps.read_back_in_turn(&self.realized, self.rounds) {
             Ok((found, addresses)) => {
                 // There may be many rows of services, and nobody writes them but this agent.
-                self.rounds += 1;
+                self.rounds = self.rounds.wrapping_add(1);
                 if self.synced && self.rounds.is_multiple_of(SERVICES_EVERY) {
                     self.check_services(&maps, addresses);
                 }

@@ -240,6 +240,8 @@ impl Core {
             addresses,
             mtu,
         };
+        let grace = self.grace.clone();
+        let _short = grace.expedite();
         let link = links::connect(&mut self.netlink, namespace, &wanted)
             .map_err(|source| link_error(proven, source))?;
         if let Err(error) = self.finish_link(proven, namespace, &wanted, link.index) {

@@ -10,7 +10,7 @@ use weir_api::endpoint::EndpointState;
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{DryRun, Loader, Maps};
 use weir_model::Touched;
-use weir_net::Netlink;
+use weir_net::{GracePeriods, Netlink};
 
 use super::devices::{self, NodeNetwork};
 use super::{Constants, Core, Input, Kernel, LOAD_AGAIN, Remover, links};
@@ -64,6 +64,7 @@ impl Core {
             .collect();
         let mut core = Self {
             shared,
+            grace: GracePeriods::new(store.short_grace_periods()),
             store,
             constants,
             netlink,
