@@ -30,6 +30,9 @@ pub struct Status {
     /// What services are translated by.
     #[serde(default)]
     pub services: ServiceStatus,
+    /// Policy sets: what each costs the kernel. Pods with equal labels share one.
+    #[serde(default)]
+    pub policy_sets: Vec<PolicySetUse>,
     /// Rows that were found changed or missing and were repaired since the agent started.
     pub repairs: u64,
 }
@@ -85,6 +88,19 @@ pub struct ServiceStatus {
     pub backends: u64,
     /// Services that have no usable backend.
     pub without_backend: u64,
+}
+
+/// A policy set of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySetUse {
+    pub set: u32,
+    /// Endpoints that share it.
+    pub endpoints: u64,
+    /// Rows in the map of policies.
+    pub rows: u64,
+    /// Bytes of these rows in the kernel, keys included.
+    pub bytes: u64,
 }
 
 /// A recurring job.

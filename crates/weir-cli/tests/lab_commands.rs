@@ -137,7 +137,7 @@ spec: {nodeName: n2, containers: [{name: c, image: c, ports: [{containerPort: 80
 
     /// A line of the monitor may take this long; without a limit a line that never comes would
     /// hold up everything after it.
-    const LINE_LIMIT: Duration = Duration::from_secs(60);
+    const LINE_LIMIT: Duration = Duration::from_mins(1);
 
     /// The lines of a pipe, as they come.
     fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {

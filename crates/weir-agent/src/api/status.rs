@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the agent is.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use std::sync::atomic::Ordering;
-use weir_api::endpoint::EndpointState;
-use weir_api::status::{EndpointCounts, ServiceStatus, Status};
+use weir_abi::PolicySet;
+use weir_abi::policy::{PolicyKey, PolicyRow};
+use weir_api::endpoint::{Endpoint, EndpointState};
+use weir_api::status::{EndpointCounts, PolicySetUse, ServiceStatus, Status};
 
 use super::{Api, kernel, listing};
 use crate::config::{Config, LoadBalancerAlgorithm, LoadBalancerMode, NoBackend, RoutingMode};
@@ -45,6 +49,7 @@ pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
         maps: maps.iter().map(kernel::map_state).collect(),
         nodes: listing::node_entries(&snapshot, &shared.node),
         services: services(shared),
+        policy_sets: policy_sets(shared, &snapshot.endpoints),
         repairs: shared.counts.repairs.load(Ordering::Relaxed),
     })
 }
@@ -86,6 +91,26 @@ fn services(shared: &Shared) -> ServiceStatus {
         backends: number(rows.service_backends.len()),
         without_backend: directory.without_backend.load(Ordering::Relaxed),
     }
+}
+
+/// What each set of policies takes in the kernel, and who shares it.
+fn policy_sets(shared: &Shared, endpoints: &[Endpoint]) -> Vec<PolicySetUse> {
+    const ROW_BYTES: u64 = (size_of::<PolicyKey>() + size_of::<PolicyRow>()) as u64;
+    let mut sets: BTreeMap<u32, PolicySetUse> = BTreeMap::new();
+    let shared_by = endpoints.iter().map(|one| one.status.policy.set);
+    for set in shared_by.filter(|set| *set != PolicySet::NONE.get()) {
+        sets.entry(set).or_default().endpoints += 1;
+    }
+    for key in shared.directory.policy().rows().policy.keys() {
+        sets.entry(key.set.get()).or_default().rows += 1;
+    }
+    sets.into_iter()
+        .map(|(set, used)| PolicySetUse {
+            set,
+            bytes: used.rows * ROW_BYTES,
+            ..used
+        })
+        .collect()
 }
 
 /// What starting the agent again would not mend: objects that are wrong, a source that is away.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use weir_api::kernel::{MapState, NodeEntry};
 use weir_api::path;
-use weir_api::status::{Controller, IpamPool, ServiceStatus, Status, Subsystem};
+use weir_api::status::{Controller, IpamPool, PolicySetUse, ServiceStatus, Status, Subsystem};
 
 /// Shows whether the dataplane of this node is healthy; exit status 1 when it is not
 ///
@@ -140,6 +140,11 @@ fn lines(status: &Status, sections: &Sections) -> Vec<String> {
     if sections.details {
         lines.push("KubeProxyReplacement Details:".to_owned());
         lines.extend(indented(replacement_details(status)));
+        let sets = &status.policy_sets;
+        lines.push(named("Policy Sets", &sets.len().to_string()));
+        if !sets.is_empty() {
+            lines.extend(indented(policy_sets(sets).lines()));
+        }
         lines.push("BPF Maps:".to_owned());
         lines.extend(indented(maps(&status.maps).lines()));
     }
@@ -381,6 +386,17 @@ fn maps(maps: &[MapState]) -> Table {
             map.errors.to_string(),
             map.name.clone(),
         ]);
+    }
+    table
+}
+
+fn policy_sets(sets: &[PolicySetUse]) -> Table {
+    let mut table = Table::new(["Set", "Endpoints", "Rows", "Bytes"]).right([0, 1, 2, 3]);
+    for one in sets {
+        table.row(
+            [u64::from(one.set), one.endpoints, one.rows, one.bytes]
+                .map(|number| number.to_string()),
+        );
     }
     table
 }

@@ -14,7 +14,7 @@ use weir_api::kernel::{
     Translated,
 };
 use weir_api::status::{
-    Controller, Device, EndpointCounts, EventStatus, IpamPool, Status, Subsystem,
+    Controller, Device, EndpointCounts, EventStatus, IpamPool, PolicySetUse, Status, Subsystem,
 };
 
 pub(crate) fn text(text: &str) -> String {
@@ -150,6 +150,20 @@ fn status() -> Status {
         maps: maps(),
         nodes: nodes(),
         services: services::status(),
+        policy_sets: vec![
+            PolicySetUse {
+                set: 1,
+                endpoints: 2,
+                rows: 12,
+                bytes: 2208,
+            },
+            PolicySetUse {
+                set: 3,
+                endpoints: 1,
+                rows: 3,
+                bytes: 552,
+            },
+        ],
         repairs: 1,
     }
 }
