@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
+use ipnet::IpNet;
 use weir_abi::Identity;
 use weir_api::endpoint::Endpoint;
 use weir_api::policy::{Policies, Policy, PolicyRule as Reference, PolicySide, Selector};
 use weir_model::{
-    IdentityTable, LabelSelector, LabelSet, LogScope, Namespace, NetworkPolicy, PeerNamespaces,
-    PolicyPeer, PolicyRule, World,
+    IdentityTable, LabelSelector, LabelSet, LogScope, Namespace, NetworkPolicy, Node,
+    PeerNamespaces, PodCidr, PolicyPeer, PolicyRule, World,
 };
 
 use super::{Answer, Api, ok};
@@ -51,6 +52,8 @@ struct Pods<'a> {
     endpoints: &'a [Endpoint],
     /// Pods of the whole cluster that have an identity.
     counts: BTreeMap<Identity, u64>,
+    /// Addresses of pods and nodes, in as few ranges as possible.
+    cluster: Vec<IpNet>,
 }
 
 impl<'a> Pods<'a> {
@@ -62,6 +65,7 @@ impl<'a> Pods<'a> {
             }
         }
         Self {
+            cluster: cluster_ranges(world),
             world,
             identities: &snapshot.identities,
             endpoints: &snapshot.endpoints,
@@ -90,6 +94,20 @@ impl<'a> Pods<'a> {
     }
 }
 
+fn cluster_ranges(world: &World) -> Vec<IpNet> {
+    let of_node = |node: &Node| {
+        let pods = node.pod_cidrs.iter().map(PodCidr::net);
+        let own = node.addresses.iter().copied().map(IpNet::from);
+        pods.chain(own).collect::<Vec<_>>()
+    };
+    let ranges: Vec<_> = world.nodes().flat_map(|node| of_node(node)).collect();
+    IpNet::aggregate(&ranges)
+}
+
+/// The definition of `ipBlock` asks for addresses outside of the cluster; these are matched all the
+/// same, but a pod's address lasts no longer than the pod.
+const ONLY_CLUSTER: &str = "covers only addresses of pods and nodes, which change: name pods by their labels with podSelector";
+
 /// For those who follow a guide that leaves out the other half.
 const NOT_LOGGED: &str = "its annotation policy.network.gke.io/enable-logging has no effect: NetworkLogging `default` does not have allowed connections logged";
 
@@ -114,13 +132,21 @@ fn shown(policy: &NetworkPolicy, pods: &Pods<'_>) -> Policy {
     for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
         for (number, rule) in rules.iter().flatten().enumerate() {
             for peer in &rule.peers {
-                if let PolicyPeer::Pods {
-                    namespaces,
-                    pods: selector,
-                } = peer
-                    && peers(pods, &reference.namespace, namespaces, selector).is_empty()
-                {
-                    warnings.push(format!("{direction} rule {number}: {peer} matches no pod"));
+                let problem = match peer {
+                    PolicyPeer::Pods {
+                        namespaces,
+                        pods: selector,
+                    } => peers(pods, &reference.namespace, namespaces, selector)
+                        .is_empty()
+                        .then_some("matches no pod"),
+                    PolicyPeer::Block(block) => pods
+                        .cluster
+                        .iter()
+                        .any(|range| range.contains(&block.cidr()))
+                        .then_some(ONLY_CLUSTER),
+                };
+                if let Some(problem) = problem {
+                    warnings.push(format!("{direction} rule {number}: {peer} {problem}"));
                 }
             }
         }
@@ -254,4 +280,37 @@ fn every_selector(world: &World, pods: &Pods<'_>) -> Vec<Selector> {
         }
     });
     selectors.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_model::{Change, NodeName};
+
+    use super::*;
+
+    #[test]
+    fn ranges_of_neighbours_are_one_range_of_the_cluster() {
+        let node = |name: &str, address: &str, cidr: &str| Node {
+            name: NodeName::new(name).unwrap(),
+            labels: weir_model::Labels::default(),
+            addresses: vec![address.parse().unwrap()],
+            pod_cidrs: vec![PodCidr::new(cidr.parse().unwrap()).unwrap()],
+        };
+        let mut world = World::default();
+        for (name, address, cidr) in [
+            ("a", "192.0.2.1", "10.244.0.0/24"),
+            ("b", "192.0.2.7", "10.244.1.0/24"),
+        ] {
+            world.apply(Change::Node(Arc::new(node(name, address, cidr))));
+        }
+        let ranges = cluster_ranges(&world);
+        let covers = |block: &str| {
+            let block: IpNet = block.parse().unwrap();
+            ranges.iter().any(|range| range.contains(&block))
+        };
+        assert!(covers("10.244.0.0/23") && covers("10.244.1.8/32") && covers("192.0.2.7/32"));
+        assert!(!covers("10.244.0.0/22") && !covers("192.0.2.0/24") && !covers("0.0.0.0/0"));
+    }
 }
