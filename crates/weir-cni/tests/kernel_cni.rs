@@ -23,14 +23,19 @@ mod kernel {
     use weir_api::path;
     use weir_net::{NetNamespace, Netlink};
 
-    use super::node::{Node, Pod, pinned_maps, pod, run_agent, wait, with_node};
+    use super::node::{Node, OBJECTS, Pod, pinned_maps, pod, run_agent, wait, with_node};
     use super::runtime::{AGENT_WORDS, Agent, Ran, Runtime};
 
-    /// Room for as many pods as Kubernetes puts on a node.
-    const WIDE: &[&str] = &[
-        "--pod-cidrs=10.244.1.0/24,fd00:244:1::/64",
-        "--map-sizes=endpoints=1024",
-    ];
+    const FLAGS: &[&str] = &["--map-sizes=endpoints=1024"];
+
+    /// A node with room for as many pods as Kubernetes puts on one.
+    fn with_wide_node(test: impl FnOnce(&Node) + Send + 'static) {
+        with_node(|node| {
+            let objects = OBJECTS.replace("10.244.1.0/29", "10.244.1.0/24");
+            fs::write(node.home.path().join("objects/all.yaml"), objects).unwrap();
+            test(node);
+        });
+    }
 
     /// No test of its own: the agent as a process that the tests below start and kill.
     #[test]
@@ -92,8 +97,8 @@ mod kernel {
 
     #[test]
     fn a_pod_comes_is_checked_and_goes() {
-        with_node(|node| {
-            let _agent = Agent::start(node, WIDE);
+        with_wide_node(|node| {
+            let _agent = Agent::start(node, FLAGS);
             let pod = pod();
             let runtime = web(node, "c1", &pod);
             assert_eq!(runtime.run("STATUS").code(), None);
@@ -153,8 +158,8 @@ mod kernel {
 
     #[test]
     fn a_killed_agent_is_waited_for_and_nothing_is_forgotten() {
-        with_node(|node| {
-            let agent = Agent::start(node, WIDE);
+        with_wide_node(|node| {
+            let agent = Agent::start(node, FLAGS);
             let (first, second) = (pod(), pod());
             let before = web(node, "c1", &first).run("ADD").fine();
             web(node, "gone", &second).run("ADD").fine();
@@ -187,7 +192,7 @@ mod kernel {
             wait("the plugin to wait", || {
                 since.elapsed() > Duration::from_secs(1)
             });
-            let agent = Agent::start(node, WIDE);
+            let agent = Agent::start(node, FLAGS);
             let added = adding.join().unwrap().fine();
             let (old, new) = (addresses(&before), addresses(&added));
             assert!(
@@ -212,9 +217,9 @@ mod kernel {
                 .cloned()
                 .map(|runtime| thread::spawn(move || runtime.run("ADD")))
                 .collect();
-            wait("the first of them", || endpoints(node).len() > 2);
+            wait("the first of them", || pod_links().len() > 5);
             agent.kill();
-            let _agent = Agent::start(node, WIDE);
+            let _agent = Agent::start(node, FLAGS);
             let mut given = BTreeSet::from_iter(old.into_iter().chain(new));
             for one in started {
                 for address in addresses(&one.join().unwrap().fine()) {
@@ -249,8 +254,8 @@ mod kernel {
 
     #[test]
     fn a_hundred_and_ten_pods_at_once() {
-        with_node(|node| {
-            let _agent = Agent::start(node, WIDE);
+        with_wide_node(|node| {
+            let _agent = Agent::start(node, FLAGS);
             let pods: Vec<_> = (0..110).map(|_| pod()).collect();
             let runtimes: Vec<_> = pods
                 .iter()
