@@ -113,8 +113,10 @@ impl Ipam {
         let released = before.released.into_iter();
         let released = released.map(|(address, since)| (address, Duration::from_millis(since)));
         // A time to come is of a clock that has started anew with the machine.
-        self.released
-            .extend(released.filter(|(_, since)| *since <= now && now - *since < REST));
+        self.released.extend(
+            released
+                .filter(|(_, since)| now.checked_sub(*since).is_some_and(|rested| rested < REST)),
+        );
     }
 
     /// Gives exactly the addresses that are asked for, or one of each family. `claimed` says that

@@ -204,9 +204,9 @@ fn refuse_own_namespace(netns: &Path) -> Result<(), Failure> {
 fn may_have_made_something(failure: &Failure) -> bool {
     match failure {
         Failure::Refused(ClientError::Refused { status, .. }) => !(400..500).contains(status),
-        Failure::NoAddress(_) => false,
         Failure::Refused(_) | Failure::Later { .. } => true,
-        Failure::Version(_)
+        Failure::NoAddress(_)
+        | Failure::Version(_)
         | Failure::Command { .. }
         | Failure::Field { .. }
         | Failure::UnknownContainer { .. }
@@ -248,9 +248,11 @@ impl Agent {
             match ask(&client) {
                 Ok(answer) => return Ok(answer),
                 Err(error) if !passes(&error) => {
-                    return Err(match &error {
-                        ClientError::Refused { status: 507, .. } => Failure::NoAddress(error),
-                        _ => Failure::Refused(error),
+                    let full = matches!(error, ClientError::Refused { status: 507, .. });
+                    return Err(if full {
+                        Failure::NoAddress(error)
+                    } else {
+                        Failure::Refused(error)
                     });
                 }
                 Err(source) if Instant::now() + PAUSE >= self.deadline => {
@@ -283,7 +285,7 @@ fn passes(error: &ClientError) -> bool {
         ClientError::Connect { .. } | ClientError::Io { .. } => true,
         ClientError::Refused { status, .. } => *status == 503,
         ClientError::Decode { source, .. } => source.is_io() || source.is_eof(),
-        _ => false,
+        ClientError::Protocol { .. } | ClientError::Encode { .. } | _ => false,
     }
 }
 
