@@ -14,6 +14,7 @@ mod kernel {
     use std::collections::BTreeSet;
     use std::fs;
     use std::net::{IpAddr, TcpListener, TcpStream};
+    use std::path::Path;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -157,6 +158,45 @@ mod kernel {
     }
 
     #[test]
+    fn the_agent_installs_the_plugin_that_then_runs() {
+        with_wide_node(|node| {
+            let (bin, conf) = (node.home.path().join("bin"), node.home.path().join("net.d"));
+            let at = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+            let flags = [
+                at("cni-bin-dir", &bin),
+                at("cni-conf-dir", &conf),
+                at("cni-plugin", Path::new(env!("CARGO_BIN_EXE_weir-cni"))),
+            ];
+            let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+            let agent = Agent::start(node, &flags);
+            let list = conf.join("05-weir.conflist");
+            wait("the configuration", || list.exists());
+            let status = node.status();
+            let part = status.subsystems.iter().find(|one| one.name == "cni");
+            assert!(part.is_some_and(|part| part.healthy), "{part:?}");
+            let list: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(&list).unwrap()).unwrap();
+            let installed = &list["plugins"][0];
+            let plugin = bin.join(installed["type"].as_str().unwrap());
+
+            let pod = pod();
+            let runtime = web(node, "c1", &pod)
+                .program(&plugin)
+                .with("socket", installed["socket"].clone());
+            let version = runtime.run("VERSION").fine();
+            assert_eq!(version.json["supportedVersions"][3], "1.1.0");
+            runtime.run("ADD").fine();
+            agent.kill();
+            let words = node.words(&[flags[1], "--remove-cni"]);
+            run_agent(words).unwrap();
+            assert_eq!(fs::read_dir(&conf).unwrap().count(), 0);
+            let _agent = Agent::start(node, FLAGS);
+            runtime.run("DEL").fine();
+            nothing_is_left(node);
+        });
+    }
+
+    #[test]
     fn a_killed_agent_is_waited_for_and_nothing_is_forgotten() {
         with_wide_node(|node| {
             let agent = Agent::start(node, FLAGS);
@@ -220,7 +260,7 @@ mod kernel {
             wait("the first of them", || pod_links().len() > 5);
             agent.kill();
             let _agent = Agent::start(node, FLAGS);
-            let mut given = BTreeSet::from_iter(old.into_iter().chain(new));
+            let mut given: BTreeSet<_> = old.into_iter().chain(new).collect();
             for one in started {
                 for address in addresses(&one.join().unwrap().fine()) {
                     assert!(given.insert(address), "{address} was given twice");

@@ -16,6 +16,7 @@ pub(crate) const AGENT_WORDS: &str = "WEIR_CNI_TEST_AGENT";
 /// One container's interface, as its runtime knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
+    program: PathBuf,
     container: String,
     interface: String,
     netns: String,
@@ -33,6 +34,7 @@ pub(crate) struct Ran {
 impl Runtime {
     pub(crate) fn new(socket: &Path, container: &str, pod: &str, netns: &str) -> Self {
         Self {
+            program: env!("CARGO_BIN_EXE_weir-cni").into(),
             container: container.to_owned(),
             interface: "eth0".to_owned(),
             netns: netns.to_owned(),
@@ -55,6 +57,12 @@ impl Runtime {
         self
     }
 
+    /// With another file of the plugin.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
     /// Another interface of the same container.
     pub(crate) fn interface(mut self, name: &str) -> Self {
         name.clone_into(&mut self.interface);
@@ -63,7 +71,7 @@ impl Runtime {
 
     /// Runs the plugin to its end.
     pub(crate) fn run(&self, command: &str) -> Ran {
-        let mut plugin = start(Path::new(env!("CARGO_BIN_EXE_weir-cni")))
+        let mut plugin = start(&self.program)
             .env_clear()
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", &self.container)
