@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `build`: the kernel programs, then the `weir` binary that embeds them.
+//! `build`: the kernel programs, then the `weir` binary that embeds them, and the CNI plugin that it installs.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::process::{cargo, run_step};
 use crate::{build_bpf, output, setup, workspace};
 
-/// Builds the kernel programs and the `weir` binary
+/// Builds the kernel programs, the `weir` binary and the CNI plugin
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Build with full optimization, as it is shipped
@@ -28,7 +28,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     build_bpf::build(&toolchain)?;
     let mut command = cargo();
     command
-        .args(["build", "--package", "weir-cli"])
+        .args(["build", "--package", "weir-cli", "--package", "weir-cni"])
         .current_dir(workspace::root());
     if release {
         command.arg("--release");

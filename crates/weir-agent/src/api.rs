@@ -158,6 +158,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route(path::STATUS, get(status::status))
         .route(path::ENDPOINTS, get(endpoints::list).put(endpoints::create))
+        .route(path::ENDPOINTS_CHECK, post(endpoints::check))
         // A reference may hold a slash (`ns/pod`), so what follows it is found by hand.
         .route(
             "/v1/endpoints/{*rest}",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
+use crate::cni::CniArgs;
 use crate::config::{
     Config, ConfigError, DEFAULT_CONFIG, LoadBalancerAlgorithm, LoadBalancerMode, LogLevel,
     NoBackend, PortRange, RoutingMode,
@@ -45,6 +46,8 @@ pub struct Args {
     /// Form of the log lines on stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    #[command(flatten)]
+    pub cni: CniArgs,
     #[command(flatten)]
     pub overrides: Overrides,
 }

@@ -6,6 +6,7 @@
 //! of them, answers the requests and publishes a snapshot. Nothing here waits for anything but the
 //! next input.
 
+mod check;
 mod devices;
 mod drift;
 mod links;
@@ -29,7 +30,7 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 use weir_abi::observation::Hook;
 use weir_abi::{DatapathConfig, IfIndex};
-use weir_api::endpoint::{EndpointCreated, EndpointRequest, Regenerated};
+use weir_api::endpoint::{EndpointChecked, EndpointCreated, EndpointRequest, Regenerated};
 use weir_api::service::ServicesCompared;
 use weir_cluster::{Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
@@ -64,7 +65,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
 pub(crate) enum Input {
     Source(Result<Batch, SourceError>),
     Create(EndpointRequest, Reply<EndpointCreated>),
-    Delete(String, Reply<()>),
+    Delete(Attachments, Reply<()>),
+    Check(EndpointRequest, Reply<EndpointChecked>),
     Regenerate(u16, Reply<Regenerated>),
     CompareServices(Reply<ServicesCompared>),
     /// Interfaces differ; `node`: not only those of pods, but the node's own network; `next_hops`:
@@ -76,10 +78,18 @@ pub(crate) enum Input {
     Stop,
 }
 
+/// A container's interfaces.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachments {
+    pub(crate) container: String,
+    /// Only the one of that name inside the pod.
+    pub(crate) interface: Option<String>,
+}
+
 /// A request that came before the source's first look.
 enum Waiting {
     Create(EndpointRequest, Reply<EndpointCreated>),
-    Delete(String, Reply<()>),
+    Delete(Attachments, Reply<()>),
 }
 
 /// The loaded datapath and what it was told.
@@ -198,13 +208,17 @@ impl Core {
                         .push((Instant::now(), Waiting::Create(request, reply)));
                 }
             }
-            Input::Delete(container, reply) => {
+            Input::Delete(what, reply) => {
                 if self.synced {
-                    self.delete(&container, reply);
+                    self.delete(&what, reply);
                 } else {
                     self.waiting
-                        .push((Instant::now(), Waiting::Delete(container, reply)));
+                        .push((Instant::now(), Waiting::Delete(what, reply)));
                 }
+            }
+            Input::Check(request, reply) => {
+                self.settle();
+                let _ = reply.send(self.check(request));
             }
             Input::Regenerate(id, reply) => {
                 self.settle();
@@ -273,7 +287,7 @@ impl Core {
             for (_, waiting) in std::mem::take(&mut self.waiting) {
                 match waiting {
                     Waiting::Create(request, reply) => self.create(request, reply),
-                    Waiting::Delete(container, reply) => self.delete(&container, reply),
+                    Waiting::Delete(what, reply) => self.delete(&what, reply),
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use weir_model::{PodCidr, PodRef};
 
 /// How long an address is not given out again, where there are others.
@@ -31,6 +32,17 @@ pub enum IpamError {
     },
     #[error("address {address} of {range} cannot be given to a pod: it names the range itself")]
     Reserved { address: IpAddr, range: String },
+}
+
+/// What one agent tells the next, so that no address is given again at once because of a restart.
+/// Which addresses are in use is said by the endpoints themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Remembered {
+    /// The address given last in each range.
+    last: Vec<(String, IpAddr)>,
+    /// Addresses that rest, with the milliseconds of the monotonic clock when they were given back.
+    released: Vec<(IpAddr, u64)>,
 }
 
 /// All ranges of a node with what is in use.
@@ -69,6 +81,42 @@ impl Ipam {
     /// Marks an address that a pod has already, whatever the ranges say (after a restart).
     pub fn restore(&mut self, address: IpAddr, owner: PodRef) {
         self.used.insert(address, owner);
+    }
+
+    /// What the next agent has to know.
+    pub fn remembered(&self) -> Remembered {
+        let last = self.last.iter();
+        let released = self.released.iter();
+        Remembered {
+            last: last
+                .map(|(range, last)| (range.to_string(), address(range.net(), *last)))
+                .collect(),
+            released: released
+                .map(|(address, since)| {
+                    (
+                        *address,
+                        u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes over what an agent before this one has said. Files can be edited: what makes no sense
+    /// is passed over.
+    pub fn remember(&mut self, before: Remembered, now: Duration) {
+        let last = before.last.into_iter().filter_map(|(range, address)| {
+            let range = PodCidr::parse(&range).ok()?;
+            range.contains(address).then(|| (range, number(address)))
+        });
+        self.last.extend(last);
+        let released = before.released.into_iter();
+        let released = released.map(|(address, since)| (address, Duration::from_millis(since)));
+        // A time to come is of a clock that has started anew with the machine.
+        self.released.extend(
+            released
+                .filter(|(_, since)| now.checked_sub(*since).is_some_and(|rested| rested < REST)),
+        );
     }
 
     /// Gives exactly the addresses that are asked for, or one of each family. `claimed` says that

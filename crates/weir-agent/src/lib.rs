@@ -10,6 +10,7 @@
 
 mod api;
 pub mod args;
+pub mod cni;
 mod collect;
 pub mod config;
 mod core;

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,6 +21,7 @@ use weir_net::{NetNamespace, Netlink, Watch};
 
 use crate::api::{self, Api};
 use crate::args::{Args, MetricsAddress};
+use crate::cni::CniArgs;
 use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
 use crate::policy_log::PolicyLog;
@@ -34,6 +35,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT.
 pub fn run(args: Args) -> Result<(), AgentError> {
+    if args.cni.remove_cni {
+        return args.cni.remove();
+    }
     let config = args.effective_config()?;
     telemetry::start(args.log_format, config.log_level);
     let node = node_name(args.node_name.as_deref())?;
@@ -86,7 +90,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         remover,
         sweeper,
         loader,
-        on_loaded: helpers.on_loaded(),
+        on_loaded: install_then(&shared, args.cni, args.socket.clone(), helpers.on_loaded()),
     };
     let mut core = Core::restore(parts);
     helpers.watch_network(watch, inputs.clone())?;
@@ -111,6 +115,19 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     helpers.stop();
     let _ = fs::remove_file(&args.socket);
     served
+}
+
+/// Pods can be connected from now on, so the container runtime is told.
+fn install_then(shared: &Arc<Shared>, cni: CniArgs, socket: PathBuf, then: OnLoaded) -> OnLoaded {
+    let shared = Arc::clone(shared);
+    Box::new(move |maps| {
+        then(maps);
+        match cni.install(&socket) {
+            Ok(Some(place)) => shared.report("cni", true, place),
+            Ok(None) => {}
+            Err(error) => shared.report("cni", false, chain(&error)),
+        }
+    })
 }
 
 fn node_name(given: Option<&str>) -> Result<NodeName, AgentError> {

@@ -15,6 +15,7 @@ use weir_abi::Identity;
 use weir_model::{IdentityTable, LabelSet, Labels, Namespace};
 
 use crate::endpoint::{Record, SavedPort, named_ports, saved_ports};
+use crate::ipam::Remembered;
 
 /// Why state cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +178,15 @@ impl Store {
         let seed = u32::from_ne_bytes(bytes);
         write(&path, &seed)?;
         Ok(seed)
+    }
+
+    /// Which addresses were given last, and which ones rest.
+    pub(crate) fn load_addresses(&self) -> Result<Remembered, StoreError> {
+        Ok(read(&self.root.join("addresses.json"))?.unwrap_or_default())
+    }
+
+    pub(crate) fn save_addresses(&self, addresses: &Remembered) -> Result<(), StoreError> {
+        write(&self.root.join("addresses.json"), addresses)
     }
 
     /// Destinations of the routes that are Weir's.

@@ -31,9 +31,20 @@ pub struct EndpointCreated {
     pub interface: String,
     /// The pod's MAC address.
     pub mac: String,
+    /// That of the host side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mac: Option<String>,
     pub addresses: Vec<IpAddr>,
     pub gateways: Vec<IpAddr>,
     pub mtu: u32,
+}
+
+/// What a comparison of a pod's network with what was made for it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointChecked {
+    pub id: u16,
+    /// One line for each difference; empty: everything is as it was made.
+    pub problems: Vec<String>,
 }
 
 /// The state machine of an endpoint.

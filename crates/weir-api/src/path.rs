@@ -9,7 +9,11 @@ pub const STATUS: &str = "/v1/status";
 /// `GET`: `Vec<`[`crate::endpoint::Endpoint`]`>`; `PUT` with [`crate::endpoint::EndpointRequest`]:
 /// [`crate::endpoint::EndpointCreated`] (also when it existed: idempotent).
 pub const ENDPOINTS: &str = "/v1/endpoints";
-/// `DELETE …/{container_id}`: 204, also when there was none.
+/// `POST` with the [`crate::endpoint::EndpointRequest`] of an endpoint that should be there, the
+/// addresses that it got among it: [`crate::endpoint::EndpointChecked`]. Nothing is repaired.
+pub const ENDPOINTS_CHECK: &str = "/v1/endpoints/check";
+/// `DELETE …/{container_id}`: 204, also when there was none; with `?interface=eth0` only that one
+/// of a container's interfaces.
 /// `GET …/{reference}`: one [`crate::endpoint::Endpoint`]; a reference is an id, `ns/pod`,
 /// `pod-name:ns:pod`, `ipv4:a`, `ipv6:a` or `container-id:c`.
 /// `GET …/{reference}/log`: `Vec<`[`crate::endpoint::LogEntry`]`>`, newest first.

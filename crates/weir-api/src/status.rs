@@ -41,7 +41,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
     /// `source`, `world` (what in it cannot be realized), `devices`, `datapath`, `maps`, `links`,
-    /// `routes`, `sockets`, `services`, `policy`, `events`, `endpoints`, `ipam`.
+    /// `routes`, `sockets`, `services`, `policy`, `events`, `endpoints`, `ipam`, `cni`.
     pub name: String,
     pub healthy: bool,
     pub message: String,

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 use weir_abi::Identity;
 use weir_abi::policy::PolicyDirection;
-use weir_api::endpoint::{Endpoint, EndpointCreated, EndpointRequest};
+use weir_api::endpoint::{Endpoint, EndpointChecked, EndpointCreated, EndpointRequest};
 
 use super::{Answer, Api, Refusal, ok, policy};
-use crate::core::{Input, Reply};
+use crate::core::{Attachments, Input, Reply};
 use crate::error::EndpointError;
 
 /// What is asked about an endpoint.
@@ -138,21 +139,41 @@ pub(super) async fn act(
 }
 
 pub(super) async fn create(State(api): State<Api>, body: Bytes) -> Answer<EndpointCreated> {
-    let request: EndpointRequest = serde_json::from_slice(&body).map_err(|error| {
+    let request = understood(&body)?;
+    ok(api.ask(|reply| Input::Create(request, reply)).await?)
+}
+
+pub(super) async fn check(State(api): State<Api>, body: Bytes) -> Answer<EndpointChecked> {
+    let request = understood(&body)?;
+    ok(api.ask(|reply| Input::Check(request, reply)).await?)
+}
+
+fn understood(body: &[u8]) -> Result<EndpointRequest, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
             format!("the request is not understood: {error}"),
             None,
         )
-    })?;
-    ok(api.ask(|reply| Input::Create(request, reply)).await?)
+    })
+}
+
+/// Which of a container's interfaces; all of them unless it is said.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    interface: Option<String>,
 }
 
 pub(super) async fn delete(
     State(api): State<Api>,
     Path(container): Path<String>,
+    Query(Which { interface }): Query<Which>,
 ) -> Result<StatusCode, Refusal> {
-    api.ask(|reply| Input::Delete(container, reply)).await?;
+    let what = Attachments {
+        container,
+        interface,
+    };
+    api.ask(|reply| Input::Delete(what, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::observation::Hook;
 use weir_abi::policy::{PolicyKey, PolicyRow};
-use weir_abi::{Address, IfIndex, PolicySet};
+use weir_abi::{Address, IfIndex, MacAddress, PolicySet};
 use weir_api::endpoint::{EndpointCreated, EndpointRequest, EndpointState, Regenerated};
 use weir_compile::{Operation, Owner, Plan, Rows, plan};
 use weir_datapath::execute;
@@ -18,7 +18,7 @@ use weir_model::PodRef;
 use weir_net::NetNamespace;
 
 use super::links::{self, PodLink};
-use super::{Core, Reply, monotonic};
+use super::{Attachments, Core, Reply, monotonic};
 use crate::endpoint::{Endpoint, Record};
 use crate::error::{EndpointError, chain};
 
@@ -29,12 +29,12 @@ const FIRST_ID: u16 = 2;
 const INVALID: i32 = nix::libc::EINVAL;
 
 /// A request that has been proven.
-struct Proven {
-    request: EndpointRequest,
-    pod: PodRef,
+pub(super) struct Proven {
+    pub(super) request: EndpointRequest,
+    pub(super) pod: PodRef,
 }
 
-fn prove(request: EndpointRequest) -> Result<Proven, EndpointError> {
+pub(super) fn prove(request: EndpointRequest) -> Result<Proven, EndpointError> {
     let invalid = |field, message: String| EndpointError::Invalid { field, message };
     let container = &request.container_id;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -110,6 +110,7 @@ pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
         id: record.id,
         interface: record.host_interface.clone(),
         mac: endpoint.mac().to_string(),
+        host_mac: Some(MacAddress::GATEWAY.to_string()),
         addresses: record.addresses.clone(),
         gateways,
         mtu: record.mtu,
@@ -118,6 +119,10 @@ pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
 
 impl Core {
     pub(super) fn create(&mut self, request: EndpointRequest, reply: Reply<EndpointCreated>) {
+        // Whoever asked has gone away while the request waited; nobody would take the endpoint away.
+        if reply.is_closed() {
+            return;
+        }
         let since = Instant::now();
         match prove(request).and_then(|proven| self.connect(&proven)) {
             Ok(id) => {
@@ -183,7 +188,7 @@ impl Core {
         connected
     }
 
-    fn known(&self, request: &EndpointRequest) -> Option<&Endpoint> {
+    pub(super) fn known(&self, request: &EndpointRequest) -> Option<&Endpoint> {
         self.endpoints.values().find(|endpoint| {
             endpoint.record.container_id == request.container_id
                 && endpoint.record.interface == request.interface
@@ -201,12 +206,23 @@ impl Core {
             Some(Owner::Node(_)) => true,
             None => false,
         };
-        self.ipam
-            .allocate(&request.requested_addresses, pod, claimed, monotonic())
-            .map_err(|source| EndpointError::Address {
-                pod: pod.to_string(),
-                source,
-            })
+        let given = self
+            .ipam
+            .allocate(&request.requested_addresses, pod, claimed, monotonic());
+        let addresses = given.map_err(|source| EndpointError::Address {
+            pod: pod.to_string(),
+            source,
+        })?;
+        // Before they are used: an agent that is killed now must not give them to another pod at once.
+        match self.store.save_addresses(&self.ipam.remembered()) {
+            Ok(()) => Ok(addresses),
+            Err(error) => {
+                for address in addresses {
+                    self.ipam.release(address, monotonic());
+                }
+                Err(error.into())
+            }
+        }
     }
 
     fn connect_with(
@@ -321,11 +337,17 @@ impl Core {
             .find(|id| !self.endpoints.contains_key(id))
     }
 
-    pub(super) fn delete(&mut self, container: &str, reply: Reply<()>) {
+    pub(super) fn delete(&mut self, what: &Attachments, reply: Reply<()>) {
+        let meant = |endpoint: &&Endpoint| {
+            let record = &endpoint.record;
+            let interface = what.interface.as_ref();
+            record.container_id == what.container
+                && interface.is_none_or(|interface| *interface == record.interface)
+        };
         let ids: Vec<_> = self
             .endpoints
             .values()
-            .filter(|endpoint| endpoint.record.container_id == container)
+            .filter(meant)
             .map(|endpoint| endpoint.record.id)
             .collect();
         for id in ids {
@@ -352,7 +374,18 @@ impl Core {
 
     /// The links of endpoints whose rows are gone.
     pub(super) fn finish_removed(&mut self) {
-        for endpoint in std::mem::take(&mut self.removed) {
+        let removed = std::mem::take(&mut self.removed);
+        if removed.is_empty() {
+            return;
+        }
+        for address in removed.iter().flat_map(|one| &one.record.addresses) {
+            self.ipam.release(*address, monotonic());
+        }
+        // Before the endpoints' own files, so that at every moment one of the two speaks of them.
+        if let Err(error) = self.store.save_addresses(&self.ipam.remembered()) {
+            tracing::warn!(error = chain(&error), "addresses that rest are not saved");
+        }
+        for endpoint in removed {
             let record = &endpoint.record;
             let index = IfIndex(record.host_index);
             if let Some(kernel) = &self.kernel
@@ -365,9 +398,6 @@ impl Core {
                 );
             }
             self.attached.remove(&(Hook::FromContainer, index));
-            for address in &record.addresses {
-                self.ipam.release(*address, monotonic());
-            }
             // Before the link: a link without state is removed by the next agent, but state with a
             // link would be an endpoint again.
             if let Err(error) = self.store.remove_endpoint(record.id) {
@@ -517,7 +547,7 @@ impl Core {
             let wanted = PodLink {
                 host_name: &record.host_interface,
                 interface: &record.interface,
-                mac: weir_abi::MacAddress(record.mac),
+                mac: MacAddress(record.mac),
                 addresses: &record.addresses,
                 mtu: record.mtu,
             };

@@ -13,7 +13,7 @@ use weir_model::Touched;
 use weir_net::{GracePeriods, Netlink};
 
 use super::devices::{self, NodeNetwork};
-use super::{Constants, Core, Input, Kernel, LOAD_AGAIN, Remover, links};
+use super::{Constants, Core, Input, Kernel, LOAD_AGAIN, Remover, links, monotonic};
 use crate::endpoint::Endpoint;
 use crate::error::chain;
 use crate::ipam::Ipam;
@@ -106,6 +106,12 @@ impl Core {
     }
 
     fn restore_endpoints(&mut self) {
+        match self.store.load_addresses() {
+            Ok(before) => self.ipam.remember(before, monotonic()),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "addresses that rest are not known");
+            }
+        }
         let (records, problems) = self.store.load_endpoints();
         for problem in problems {
             tracing::error!(error = chain(&problem), "an endpoint cannot be restored");

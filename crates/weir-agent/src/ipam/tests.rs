@@ -120,7 +120,81 @@ fn an_address_rests_after_use() {
     assert_eq!(give(&mut pool, 62).unwrap()[0], first);
 }
 
+#[test]
+fn the_next_agent_gives_no_address_again_at_once() {
+    let ranges = ["10.1.0.0/29", "fd00:1::/64"];
+    let mut before = ipam(&ranges);
+    let first = give(&mut before, 100).unwrap();
+    let second = give(&mut before, 100).unwrap();
+    for address in &first {
+        before.release(*address, Duration::from_secs(110));
+    }
+    let text = serde_json::to_string(&before.remembered()).unwrap();
+    let after = |now: u64| {
+        let mut after = ipam(&ranges);
+        let remembered = serde_json::from_str(&text).unwrap();
+        after.remember(remembered, Duration::from_secs(now));
+        after.restore(second[0], owner());
+        after.restore(second[1], owner());
+        after
+    };
+    let mut soon = after(120);
+    for _ in 0..4 {
+        let given = give(&mut soon, 120).unwrap();
+        assert!(
+            !given.contains(&first[0]) && !given.contains(&second[0]),
+            "{given:?}"
+        );
+        assert!(!given.contains(&first[1]), "{given:?}");
+    }
+    assert!(
+        give(&mut after(120), 120)
+            .unwrap()
+            .contains(&ip("10.1.0.3"))
+    );
+    // The machine has started anew, and its clock with it.
+    assert_eq!(after(5).released.len(), 0);
+}
+
+#[test]
+fn what_makes_no_sense_is_not_remembered() {
+    let text = r#"{"last": [["10.1.0.0/29", "10.9.0.1"], ["x", "10.1.0.2"]], "released": [["10.1.0.1", 9]]}"#;
+    let mut pool = ipam(&["10.1.0.0/29"]);
+    pool.remember(serde_json::from_str(text).unwrap(), Duration::from_secs(1));
+    assert!(pool.last.is_empty());
+    assert_eq!(give(&mut pool, 1).unwrap(), [ip("10.1.0.2")]);
+}
+
 proptest! {
+    #[test]
+    fn a_restart_at_any_moment_changes_no_choice(steps in vec((any::<bool>(), 0usize..8, 0u64..40, any::<bool>()), 1..60)) {
+        let ranges = ["10.1.0.0/28", "fd00:1::/64"];
+        let (mut steady, mut restarted) = (ipam(&ranges), ipam(&ranges));
+        let mut held: Vec<Vec<IpAddr>> = Vec::new();
+        let mut now = 0;
+        for (take, which, wait, restart) in steps {
+            now += wait;
+            if restart {
+                let before = restarted.remembered();
+                restarted = ipam(&ranges);
+                restarted.remember(before, Duration::from_secs(now));
+                for address in held.iter().flatten() {
+                    restarted.restore(*address, owner());
+                }
+            }
+            if take {
+                let given = give(&mut steady, now);
+                prop_assert_eq!(&given, &give(&mut restarted, now));
+                held.extend(given);
+            } else if !held.is_empty() {
+                for address in held.swap_remove(which % held.len()) {
+                    steady.release(address, Duration::from_secs(now));
+                    restarted.release(address, Duration::from_secs(now));
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_address_is_given_twice(steps in vec((any::<bool>(), 0usize..8, 0u64..100), 1..80)) {
         let mut pool = ipam(&["10.1.0.0/29", "10.3.0.0/30", "fd00:1::/126"]);

@@ -80,6 +80,34 @@ impl Node {
         self.home.path().join("weir.sock")
     }
 
+    /// The command line of this node's agent.
+    pub(crate) fn words(&self, flags: &[&str]) -> Vec<String> {
+        let at = |name: &str| self.home.path().join(name).display().to_string();
+        let mut words = vec![
+            "agent".to_owned(),
+            format!("--node-name={}", "n1"),
+            format!("--objects={}", at("objects")),
+            format!("--socket={}", at("weir.sock")),
+            format!("--state={}", at("state")),
+            format!("--policy-log={}", at("policy_action.log")),
+            format!("--cgroup-root={}", self.cgroup.display()),
+            "--map-sizes=flows=4096,ipcache=1024,endpoints=64".to_owned(),
+            "--metrics-address=none".to_owned(),
+        ];
+        if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
+            words.push(format!("--bpf-object={}", object.display()));
+        }
+        words.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        words
+    }
+
+    pub(crate) fn wait_for_agent(&self) {
+        wait("the agent", || {
+            let status = self.client.get::<Status>(path::STATUS);
+            status.is_ok_and(|status| status.revision == 1)
+        });
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.client.get(path::STATUS).unwrap()
     }
@@ -194,6 +222,22 @@ pub(crate) fn with_agent(test: impl FnOnce(&Node) + Send + 'static) {
 
 /// The same with more flags.
 pub(crate) fn with_agent_and(flags: &'static [&str], test: impl FnOnce(&Node) + Send + 'static) {
+    with_node(move |node| {
+        let words = node.words(flags);
+        // Threads take the namespaces of the thread that starts them.
+        thread::spawn(move || run_agent(words));
+        node.wait_for_agent();
+        test(node);
+    });
+}
+
+/// Runs an agent with these words, in the namespaces of the calling thread.
+pub(crate) fn run_agent(words: Vec<String>) -> Result<(), weir_agent::AgentError> {
+    weir_agent::run(Program::parse_from(words).args)
+}
+
+/// Runs a test on a node that has no agent yet.
+pub(crate) fn with_node(test: impl FnOnce(&Node) + Send + 'static) {
     let done = thread::spawn(|| {
         let possible = enter_new(&[Namespace::Network, Namespace::Mount])
             .and_then(|()| mount::bpffs(Path::new("/sys/fs/bpf")));
@@ -218,36 +262,11 @@ pub(crate) fn with_agent_and(flags: &'static [&str], test: impl FnOnce(&Node) + 
         fs::write(home.path().join("objects/revision"), "1").unwrap();
         let client = Client::new(home.path().join("weir.sock"));
         let cgroup = cgroup();
-        let node = Node {
+        test(&Node {
             home,
             client,
             cgroup,
-        };
-        let at = |name: &str| node.home.path().join(name).display().to_string();
-        let mut words = vec![
-            "agent".to_owned(),
-            format!("--node-name={}", "n1"),
-            format!("--objects={}", at("objects")),
-            format!("--socket={}", at("weir.sock")),
-            format!("--state={}", at("state")),
-            format!("--policy-log={}", at("policy_action.log")),
-            format!("--cgroup-root={}", node.cgroup.display()),
-            "--map-sizes=flows=4096,ipcache=1024,endpoints=64".to_owned(),
-            "--metrics-address=none".to_owned(),
-        ];
-        if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
-            words.push(format!("--bpf-object={}", object.display()));
-        }
-        words.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let args = Program::parse_from(words).args;
-        // Threads take the namespaces of the thread that starts them.
-        thread::spawn(move || weir_agent::run(args));
-        wait("the agent", || {
-            node.client
-                .get::<Status>(path::STATUS)
-                .is_ok_and(|status| status.revision == 1)
         });
-        test(&node);
     });
     if let Err(panic) = done.join() {
         std::panic::resume_unwind(panic);
