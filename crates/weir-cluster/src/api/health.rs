@@ -176,7 +176,11 @@ impl Watches {
             });
         let version = self.version.iter().map(|version| format!("{version} "));
         let version: String = version.collect();
-        let mut text = format!("{version}at {}, {} kinds watched", self.server, watched.len());
+        let mut text = format!(
+            "{version}at {}, {} kinds watched",
+            self.server,
+            watched.len()
+        );
         for kind in unknown {
             text.push_str(", no ");
             text.push_str(kind.name());
@@ -260,7 +264,9 @@ mod tests {
         let health = notes.health(at(90));
         assert!(health.healthy);
         assert!(
-            health.message.ends_with("6 kinds watched, no NetworkLogging there"),
+            health
+                .message
+                .ends_with("6 kinds watched, no NetworkLogging there"),
             "{}",
             health.message
         );

@@ -191,7 +191,8 @@ impl Listing {
             }
         };
         let refused = refused.map(|problem| problem_of(description, problem));
-        let differs = set(&mut self.refused, &name, refused) | set(&mut self.skipped, &name, skipped);
+        let differs =
+            set(&mut self.refused, &name, refused) | set(&mut self.skipped, &name, skipped);
         let round = self.round;
         self.entries.insert(name, Entry { object, round });
         differs

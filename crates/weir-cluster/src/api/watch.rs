@@ -176,7 +176,10 @@ mod tests {
         );
         check(
             Kind::Pod,
-            &started(answer(504, "Timeout: Too large resource version: 9, current: 1")),
+            &started(answer(
+                504,
+                "Timeout: Too large resource version: 9, current: 1",
+            )),
             Remedy::List,
         );
         // A list begins anew by itself.
@@ -194,11 +197,7 @@ mod tests {
             &listed(answer(403, "forbidden")),
             Remedy::Wait,
         );
-        check(
-            Kind::Pod,
-            &watcher::Error::NoResourceVersion,
-            Remedy::Wait,
-        );
+        check(Kind::Pod, &watcher::Error::NoResourceVersion, Remedy::Wait);
     }
 
     #[test]
@@ -206,7 +205,8 @@ mod tests {
         let refused = std::io::Error::other("connection refused");
         let error = watcher::Error::WatchFailed(kube::Error::ReadEvents(refused));
         assert_eq!(reason(&error), "connection refused");
-        let error = watcher::Error::InitialListFailed(kube::Error::Api(answer(403, "pods is forbidden")));
+        let error =
+            watcher::Error::InitialListFailed(kube::Error::Api(answer(403, "pods is forbidden")));
         assert_eq!(reason(&error), "pods is forbidden (status 403)");
     }
 }

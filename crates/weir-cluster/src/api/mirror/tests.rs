@@ -27,7 +27,11 @@ fn told(batch: Option<Batch>) -> Vec<String> {
         Change::Pod(pod) => format!("+{} {:?}", pod.reference, pod.addresses),
         Change::PodGone(reference) => format!("-{reference}"),
         Change::NetworkPolicy(policy) => {
-            format!("+{} refused: {}", policy.reference, policy.refused.is_some())
+            format!(
+                "+{} refused: {}",
+                policy.reference,
+                policy.refused.is_some()
+            )
         }
         other => format!("{other:?}"),
     };
@@ -76,14 +80,21 @@ fn a_kind_that_the_server_does_not_know_is_empty() {
         mirror.take(kind, if known { Step::Complete } else { Step::Unknown });
     }
     assert_eq!(mirror.batch(), Some(Batch::default()));
-    let logging = json!({"metadata": {"name": "default"}, "spec": {"cluster": {"deny": {"log": true}}}});
+    let logging =
+        json!({"metadata": {"name": "default"}, "spec": {"cluster": {"deny": {"log": true}}}});
     mirror.take(Kind::NetworkLogging, Step::Began);
     mirror.take(Kind::NetworkLogging, Step::Listed(logging));
     mirror.take(Kind::NetworkLogging, Step::Complete);
-    assert!(matches!(mirror.batch().unwrap().changes[..], [Change::NetworkLogging(_)]));
+    assert!(matches!(
+        mirror.batch().unwrap().changes[..],
+        [Change::NetworkLogging(_)]
+    ));
     // Its definition is removed.
     mirror.take(Kind::NetworkLogging, Step::Unknown);
-    assert_eq!(mirror.batch().unwrap().changes, [Change::NetworkLoggingGone]);
+    assert_eq!(
+        mirror.batch().unwrap().changes,
+        [Change::NetworkLoggingGone]
+    );
 }
 
 #[test]
@@ -139,7 +150,11 @@ fn what_is_refused_keeps_the_version_before_and_never_opens() {
     mirror.take(Kind::NetworkPolicy, Step::Put(policy(700_000, "1")));
     let batch = mirror.batch().unwrap();
     assert_eq!(
-        batch.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        batch
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
         ["NetworkPolicy shop/p: spec.ingress[0].ports[0].port: 700000 is not a port: 1 to 65535"]
     );
     assert_eq!(told(Some(batch)), ["+shop/p refused: true"]);
