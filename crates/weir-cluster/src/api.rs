@@ -72,7 +72,7 @@ impl ApiWatcher {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("source".to_owned())
-            .spawn(move || run(runtime, clients, notes, stopped, &mut tell))
+            .spawn(move || run(runtime, clients, &notes, stopped, &mut tell))
             .map_err(failed)?;
         Ok(Self {
             stop: Some(stop),
@@ -119,7 +119,7 @@ async fn clients(access: &ApiAccess) -> Result<(Clients, Arc<Notes>), SourceErro
 fn run(
     runtime: Runtime,
     clients: Clients,
-    notes: Arc<Notes>,
+    notes: &Arc<Notes>,
     stopped: oneshot::Receiver<()>,
     tell: &mut impl FnMut(Told),
 ) {
@@ -127,12 +127,12 @@ fn run(
         let (sender, steps) = channel(WAITING);
         let any = clients.first().map(|(_, client)| client.clone());
         for (kind, client) in clients {
-            let (notes, sender) = (Arc::clone(&notes), sender.clone());
+            let (notes, sender) = (Arc::clone(notes), sender.clone());
             tokio::spawn(watch::follow(kind, client, notes, sender));
         }
         drop(sender);
         tokio::select! {
-            () = gather(steps, &notes, any, tell) => {}
+            () = gather(steps, notes, any, tell) => {}
             _ = stopped => {}
         }
     });

@@ -40,7 +40,7 @@ pub(super) struct Notes {
 pub(super) struct Watches {
     server: String,
     version: Option<String>,
-    watches: BTreeMap<Kind, Watch>,
+    of_kind: BTreeMap<Kind, Watch>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -73,14 +73,14 @@ impl Notes {
     /// The server answered, or sent an event.
     pub(super) fn answered(&self, kind: Kind, now: SystemTime) {
         let mut all = self.lock();
-        let watch = all.watches.entry(kind).or_default();
+        let watch = all.of_kind.entry(kind).or_default();
         watch.contact = Some(now);
         watch.broken = None;
     }
 
     pub(super) fn listed(&self, kind: Kind) {
         let mut all = self.lock();
-        let watch = all.watches.entry(kind).or_default();
+        let watch = all.of_kind.entry(kind).or_default();
         watch.listed = true;
         watch.unknown = false;
     }
@@ -89,14 +89,14 @@ impl Notes {
     pub(super) fn unknown(&self, kind: Kind, now: SystemTime) {
         self.answered(kind, now);
         let mut all = self.lock();
-        let watch = all.watches.entry(kind).or_default();
+        let watch = all.of_kind.entry(kind).or_default();
         watch.listed = true;
         watch.unknown = true;
     }
 
     pub(super) fn failed(&self, kind: Kind, reason: String, now: SystemTime) {
         let mut all = self.lock();
-        let watch = all.watches.entry(kind).or_default();
+        let watch = all.of_kind.entry(kind).or_default();
         let since = watch.broken.as_ref().map_or(now, |broken| broken.since);
         watch.broken = Some(Broken { since, reason });
     }
@@ -119,7 +119,7 @@ impl Watches {
     fn health(&self, now: SystemTime) -> ApiHealth {
         let missing: Vec<Kind> = Kind::ALL
             .into_iter()
-            .filter(|kind| !self.watches.get(kind).is_some_and(|watch| watch.listed))
+            .filter(|kind| !self.of_kind.get(kind).is_some_and(|watch| watch.listed))
             .collect();
         let synced = missing.is_empty();
         let late = |broken: &Broken| {
@@ -129,7 +129,7 @@ impl Watches {
         // What is broken, by the reason: most often there is one for all.
         let mut reasons: BTreeMap<&str, Vec<Kind>> = BTreeMap::new();
         let mut since: Option<SystemTime> = None;
-        for (kind, watch) in &self.watches {
+        for (kind, watch) in &self.of_kind {
             if let Some(broken) = watch.broken.as_ref().filter(|broken| late(broken)) {
                 reasons.entry(&broken.reason).or_default().push(*kind);
                 let last = watch.contact.unwrap_or(broken.since);
@@ -171,7 +171,7 @@ impl Watches {
     fn fine(&self) -> String {
         let (unknown, watched): (BTreeSet<Kind>, BTreeSet<Kind>) =
             Kind::ALL.into_iter().partition(|kind| {
-                let watch = self.watches.get(kind);
+                let watch = self.of_kind.get(kind);
                 watch.is_some_and(|watch| watch.unknown)
             });
         let version = self.version.iter().map(|version| format!("{version} "));

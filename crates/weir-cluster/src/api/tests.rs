@@ -14,7 +14,7 @@ use self::server::Server;
 use super::*;
 
 /// Longer than every pause between attempts taken together.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn pod(name: &str, address: &str) -> Value {
     json!({
@@ -62,7 +62,7 @@ impl Reader {
                 }
                 Ok(Told::Objects(Err(error))) => assert_eq!(self.batches, 0, "{error}"),
                 Ok(Told::Health(health)) => self.health = health,
-                Err(_) => panic!("{what}: {:?}, {:?}", self.pods(), self.health),
+                Err(error) => panic!("{what}: {error}: {:?}, {:?}", self.pods(), self.health),
             }
         }
     }

@@ -126,15 +126,17 @@ fn remedy(kind: Kind, error: &watcher::Error) -> Remedy {
 
 /// What the server itself said.
 fn status(error: &watcher::Error) -> Option<&Status> {
-    match error {
-        watcher::Error::WatchError(status) => Some(status),
+    let error = match error {
+        watcher::Error::WatchError(status) => return Some(status),
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::Api(status) => Some(status),
-            _ => None,
-        },
-        watcher::Error::NoResourceVersion => None,
+        | watcher::Error::WatchFailed(error) => error,
+        watcher::Error::NoResourceVersion => return None,
+    };
+    if let kube::Error::Api(status) = error {
+        Some(status)
+    } else {
+        None
     }
 }
 

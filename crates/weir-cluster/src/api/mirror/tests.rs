@@ -33,7 +33,18 @@ fn told(batch: Option<Batch>) -> Vec<String> {
                 policy.refused.is_some()
             )
         }
-        other => format!("{other:?}"),
+        Change::Node(_)
+        | Change::NodeGone(_)
+        | Change::Namespace(..)
+        | Change::NamespaceLogging(_)
+        | Change::NamespaceGone(_)
+        | Change::NetworkPolicyGone(_)
+        | Change::NetworkLogging(_)
+        | Change::NetworkLoggingGone
+        | Change::Service(_)
+        | Change::ServiceGone(_)
+        | Change::EndpointSlice(_)
+        | Change::EndpointSliceGone(_) => format!("{change:?}"),
     };
     batch.map_or_else(Vec::new, |batch| batch.changes.iter().map(show).collect())
 }
