@@ -121,7 +121,7 @@ pub struct Overrides {
     /// Ranges of this node's pods.
     #[arg(long = "pod-cidrs", value_name = "CIDR", value_delimiter = ',')]
     pub pod_cidrs: Option<Vec<IpNet>>,
-    /// Address of the Kubernetes API server, such as https://10.0.0.1:6443.
+    /// Address of the Kubernetes API server, such as `https://10.0.0.1:6443`.
     #[arg(long)]
     pub api_server: Option<String>,
     /// Entries of a map, as NAME=N.
