@@ -19,9 +19,13 @@ pub struct Args {
     /// Name of this node in the cluster; the host name unless given.
     #[arg(long)]
     pub node_name: Option<String>,
-    /// Folder with the cluster's objects as YAML.
+    /// Folder with the cluster's objects as YAML, in place of an API server.
     #[arg(long)]
     pub objects: Option<PathBuf>,
+    /// How the API server is reached; unless given, the file that KUBECONFIG names, or else the
+    /// service account of the agent's pod.
+    #[arg(long, value_name = "FILE", conflicts_with = "objects")]
+    pub kubeconfig: Option<PathBuf>,
     /// Configuration file [default: /etc/weir/config.yaml, which may be missing].
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -120,7 +124,7 @@ pub struct Overrides {
     /// Ranges of this node's pods.
     #[arg(long = "pod-cidrs", value_name = "CIDR", value_delimiter = ',')]
     pub pod_cidrs: Option<Vec<IpNet>>,
-    /// Address of the Kubernetes API server.
+    /// Address of the Kubernetes API server, such as `https://10.0.0.1:6443`.
     #[arg(long)]
     pub api_server: Option<String>,
     /// Entries of a map, as NAME=N.

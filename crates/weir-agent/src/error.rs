@@ -23,10 +23,6 @@ pub enum AgentError {
     Hostname(io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(
-        "no source of objects: give --objects DIR (reading from an API server comes with a later version)"
-    )]
-    NoSource,
     #[error(transparent)]
     Source(#[from] weir_cluster::SourceError),
     #[error("another agent serves {path}")]

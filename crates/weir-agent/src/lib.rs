@@ -25,6 +25,7 @@ mod observed;
 mod policy_log;
 mod run;
 mod shared;
+mod source;
 mod stale;
 mod store;
 mod telemetry;

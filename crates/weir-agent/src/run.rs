@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use weir_cluster::Watcher;
 use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
 use weir_net::{NetNamespace, Netlink, Watch};
@@ -26,6 +25,7 @@ use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
 use crate::policy_log::PolicyLog;
 use crate::shared::Shared;
+use crate::source::Source;
 use crate::stale::Sweeper;
 use crate::store::Store;
 use crate::{collect, events, health_check, telemetry};
@@ -41,7 +41,6 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let config = args.effective_config()?;
     telemetry::start(args.log_format, config.log_level);
     let node = node_name(args.node_name.as_deref())?;
-    let objects = args.objects.ok_or(AgentError::NoSource)?;
     let sizes = config.sizes()?;
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "agent starts");
 
@@ -78,10 +77,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let (inputs, received) = channel();
     let mut helpers = Helpers::new(&shared, PolicyLog::new(args.policy_log));
 
-    let on_source = inputs.clone();
-    let watcher = Watcher::start(&objects, move |look| {
-        let _ = on_source.send(Input::Source(look));
-    })?;
+    let source = Source::start(args.objects.as_deref(), args.kubeconfig, &shared, &inputs)?;
     let parts = Parts {
         shared: Arc::clone(&shared),
         store,
@@ -111,7 +107,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     tracing::info!("agent stops; links and maps stay in place");
     let _ = inputs.send(Input::Stop);
     let _ = reconcile.join();
-    drop(watcher);
+    drop(source);
     helpers.stop();
     let _ = fs::remove_file(&args.socket);
     served

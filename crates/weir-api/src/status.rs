@@ -40,8 +40,9 @@ pub struct Status {
 /// One part of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// `source`, `world` (what in it cannot be realized), `devices`, `datapath`, `maps`, `links`,
-    /// `routes`, `sockets`, `services`, `policy`, `events`, `endpoints`, `ipam`, `cni`.
+    /// `source`, `kubernetes` (the API server, where it is the source), `world` (what in it cannot be
+    /// realized), `devices`, `datapath`, `maps`, `links`, `routes`, `sockets`, `services`, `policy`,
+    /// `events`, `endpoints`, `ipam`, `cni`.
     pub name: String,
     pub healthy: bool,
     pub message: String,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 /// An object that is refused: where it stands, what it is called, which of its fields is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectProblem {
+    /// Empty where it comes from an API server.
     pub file: PathBuf,
     /// `Pod shop/web`; empty where the text is no object at all.
     pub object: String,
@@ -24,7 +25,10 @@ impl fmt::Display for ObjectProblem {
             field,
             message,
         } = self;
-        write!(f, "{}: ", file.display())?;
+        // Only a folder has files.
+        if !file.as_os_str().is_empty() {
+            write!(f, "{}: ", file.display())?;
+        }
         for part in [object, field] {
             if !part.is_empty() {
                 write!(f, "{part}: ")?;
@@ -33,6 +37,9 @@ impl fmt::Display for ObjectProblem {
         f.write_str(message)
     }
 }
+
+/// What a client of Kubernetes says; its types are nobody else's business.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a source as a whole cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,4 +58,22 @@ pub enum SourceError {
     },
     #[error("cannot start the thread that watches {path}")]
     Thread { path: PathBuf, source: io::Error },
+    #[error(
+        "no source of objects: give --objects DIR or --kubeconfig FILE, or run in a pod with a service account"
+    )]
+    NoAccess,
+    #[error("`{text}` is no address of an API server, such as https://10.0.0.1:6443")]
+    Server { text: String },
+    #[error("the kubeconfig cannot be used")]
+    Kubeconfig { source: Cause },
+    #[error(
+        "the service account of this pod cannot be used; apiServer in the configuration says where the API server is"
+    )]
+    Account { source: Cause },
+    #[error("no client of the API server can be made")]
+    Client { source: Cause },
+    #[error("cannot start the watches of the API server")]
+    Watches { source: io::Error },
+    #[error("{message}")]
+    NotListed { message: String },
 }

@@ -143,7 +143,7 @@ impl Core {
             let subsystems = self.shared.subsystems();
             let cause = subsystems
                 .into_iter()
-                .find(|one| !one.healthy && one.name != "source");
+                .find(|one| !one.healthy && !["kubernetes", "source"].contains(&one.name.as_str()));
             let cause = cause.map_or_else(|| "it is being loaded".to_owned(), |one| one.message);
             return Err(EndpointError::NoDatapath(cause));
         }

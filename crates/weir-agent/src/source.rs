@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the cluster's objects come from: a folder or an API server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use weir_cluster::api::Told;
+use weir_cluster::{ApiAccess, ApiWatcher, SourceError, Watcher};
+
+use crate::core::Input;
+use crate::shared::Shared;
+
+/// The subsystem that says how the API server is.
+const KUBERNETES: &str = "kubernetes";
+
+/// A source that is being followed; dropped, it ends.
+#[derive(Debug)]
+pub(crate) struct Source {
+    _folder: Option<Watcher>,
+    _api: Option<ApiWatcher>,
+}
+
+impl Source {
+    /// Follows the folder, or the API server where there is none.
+    pub(crate) fn start(
+        objects: Option<&Path>,
+        kubeconfig: Option<PathBuf>,
+        shared: &Arc<Shared>,
+        inputs: &Sender<Input>,
+    ) -> Result<Self, SourceError> {
+        let inputs = inputs.clone();
+        if let Some(objects) = objects {
+            let folder = Watcher::start(objects, move |look| {
+                let _ = inputs.send(Input::Source(look));
+            })?;
+            return Ok(Self {
+                _folder: Some(folder),
+                _api: None,
+            });
+        }
+        let access = ApiAccess {
+            kubeconfig,
+            server: shared.config.api_server.clone(),
+        };
+        let of_watches = Arc::clone(shared);
+        let api = ApiWatcher::start(&access, move |told| match told {
+            Told::Objects(look) => {
+                let _ = inputs.send(Input::Source(look));
+            }
+            Told::Health(health) => of_watches.report(KUBERNETES, health.healthy, health.message),
+        })?;
+        Ok(Self {
+            _folder: None,
+            _api: Some(api),
+        })
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole source against a server that does what API servers do: it answers, hangs up, forgets old
+//! versions and is away for a while.
+
+mod server;
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use weir_model::{Change, World};
+
+use self::server::Server;
+use super::*;
+
+/// Longer than every pause between attempts taken together.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn pod(name: &str, address: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "shop", "managedFields": [{"manager": "x"}]},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c"}]},
+        "status": {"podIP": address},
+    })
+}
+
+/// What a reader of the source knows.
+struct Reader {
+    told: Receiver<Told>,
+    world: World,
+    health: ApiHealth,
+    batches: usize,
+    _watcher: ApiWatcher,
+}
+
+impl Reader {
+    fn new(access: &ApiAccess) -> Self {
+        let (sender, told) = channel();
+        let watcher = ApiWatcher::start(access, move |one| {
+            let _ = sender.send(one);
+        })
+        .unwrap();
+        Self {
+            told,
+            world: World::default(),
+            health: ApiHealth::default(),
+            batches: 0,
+            _watcher: watcher,
+        }
+    }
+
+    fn wait(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(Told::Objects(Ok(batch))) => {
+                    self.batches += 1;
+                    for change in batch.changes {
+                        self.world.apply(change);
+                    }
+                }
+                Ok(Told::Objects(Err(error))) => assert_eq!(self.batches, 0, "{error}"),
+                Ok(Told::Health(health)) => self.health = health,
+                Err(error) => panic!("{what}: {error}: {:?}, {:?}", self.pods(), self.health),
+            }
+        }
+    }
+
+    fn pods(&self) -> Vec<String> {
+        let pods = self.world.pods();
+        pods.map(|pod| format!("{} {:?}", pod.reference.name, pod.addresses))
+            .collect()
+    }
+}
+
+#[test]
+fn a_server_may_go_and_come_and_forget() {
+    let server = Server::start();
+    server.put("pods", pod("a", "10.0.0.1"));
+    server.put("pods", pod("b", "10.0.0.2"));
+    let access = server.access();
+    let mut reader = Reader::new(&access);
+    reader.wait("the first list", |reader| reader.batches > 0);
+    assert_eq!(reader.pods(), ["a [10.0.0.1]", "b [10.0.0.2]"]);
+    reader.wait("health", |reader| reader.health.message.starts_with("v9 "));
+    assert!(reader.health.healthy);
+    let message = &reader.health.message;
+    assert!(
+        message.ends_with("6 kinds watched, no NetworkLogging there"),
+        "{message}"
+    );
+
+    server.put("pods", pod("a", "10.0.0.11"));
+    reader.wait("an event", |reader| reader.pods()[0] == "a [10.0.0.11]");
+
+    // The connections break, and no event is missed.
+    server.hang_up();
+    server.put("pods", pod("c", "10.0.0.3"));
+    reader.wait("an event after a new connection", |reader| {
+        reader.pods().len() == 3
+    });
+
+    server.set_away(true);
+    reader.wait("the health line", |reader| !reader.health.healthy);
+    let message = &reader.health.message;
+    assert!(
+        message.starts_with("no contact with http://127.0.0.1:"),
+        "{message}"
+    );
+    assert!(message.contains("forwarding goes on"), "{message}");
+    assert_eq!(reader.pods().len(), 3, "what is known stays");
+    // Somebody takes over an address, and the server forgets how that came about.
+    server.remove("pods", "b");
+    server.put("pods", pod("d", "10.0.0.2"));
+    server.forget();
+    let batches = reader.batches;
+    server.set_away(false);
+    reader.wait("the new list", |reader| reader.batches > batches);
+    assert_eq!(
+        reader.pods(),
+        ["a [10.0.0.11]", "c [10.0.0.3]", "d [10.0.0.2]"]
+    );
+    reader.wait("health", |reader| reader.health.healthy);
+}
+
+#[test]
+fn without_a_server_it_is_said_why_and_nothing_is_told() {
+    let server = Server::start();
+    let access = server.access();
+    server.set_away(true);
+    let (sender, told) = channel();
+    let _watcher = ApiWatcher::start(&access, move |one| {
+        let _ = sender.send(one);
+    })
+    .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match told.recv_timeout(left).unwrap() {
+            Told::Objects(Err(error)) => {
+                assert!(
+                    error.to_string().contains("has not told its objects yet"),
+                    "{error}"
+                );
+                return;
+            }
+            Told::Objects(Ok(batch)) => panic!("{batch:?}"),
+            Told::Health(health) => assert!(!health.synced, "{health:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_of_a_list_is_told_as_gone() {
+    let server = Server::start();
+    server.put("pods", pod("a", "10.0.0.1"));
+    let mut reader = Reader::new(&server.access());
+    reader.wait("the first list", |reader| reader.batches > 0);
+    server.put("namespaces", json!({"metadata": {"name": "shop"}}));
+    reader.wait("another kind", |reader| {
+        reader
+            .world
+            .clone()
+            .apply(Change::NamespaceGone("shop".parse().unwrap()))
+    });
+    server.remove("pods", "a");
+    reader.wait("an event", |reader| reader.pods().is_empty());
+}
