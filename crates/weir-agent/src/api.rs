@@ -31,7 +31,8 @@ use weir_datapath::{MapUsage, Maps};
 
 use crate::core::Input;
 use crate::error::{EndpointError, chain};
-use crate::shared::{Shared, Snapshot};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 
 /// The largest request body: an endpoint request is a few hundred bytes.
 const LARGEST_BODY: usize = 64 * 1024;

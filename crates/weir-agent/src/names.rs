@@ -14,7 +14,7 @@ use weir_compile::Owner;
 use weir_observe::{BootClock, Denial, Names};
 
 use crate::directory::{Directory, whole_policy};
-use crate::shared::{Shared, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// A snapshot with what is needed to name things.
 pub(crate) struct SnapshotNames {
@@ -34,11 +34,6 @@ pub(crate) struct SnapshotNames {
 const EXPLAINED: usize = 256;
 
 impl SnapshotNames {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let directory = Arc::clone(&shared.directory);
-        Self::of(shared.node.to_string(), shared.snapshot(), directory)
-    }
-
     pub(crate) fn of(node: String, snapshot: Arc<Snapshot>, directory: Arc<Directory>) -> Self {
         let realtime = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -5,7 +5,7 @@
 //! a thread of its own writes them (`writer.rs`), because a slow disk must not hold up the ring. The object
 //! `NetworkLogging` switches it on; until then there is neither thread nor file.
 
-mod counts;
+pub(crate) mod counts;
 mod entry;
 mod file;
 mod gather;
@@ -24,6 +24,7 @@ use weir_compile::Owner;
 use weir_model::{Namespace, NetworkLogging, PolicyRef};
 use weir_observe::{Denial, Names, decode};
 
+use self::counts::Counts;
 use self::entry::{End, Entry, Policy};
 use self::gather::{Dropped, Fate, Gather};
 use self::limits::Limits;
@@ -31,7 +32,6 @@ use self::rules::Cluster;
 use crate::names::SnapshotNames;
 use crate::shared::Shared;
 
-pub(crate) use counts::{Counts, ERRORS};
 pub(crate) use entry::Disposition;
 pub(crate) use gather::Dropped as DropCause;
 

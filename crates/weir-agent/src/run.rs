@@ -28,7 +28,7 @@ use crate::shared::Shared;
 use crate::source::Source;
 use crate::stale::Sweeper;
 use crate::store::Store;
-use crate::{collect, events, health_check, telemetry};
+use crate::{collect, health_check, ring, telemetry};
 
 /// How long requests that are being answered hold up the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -218,7 +218,7 @@ impl Helpers {
                 let Some((mut log, _writing)) = log else {
                     return;
                 };
-                let read = events::read_ring(&maps, &shared, &stop, &collect, &mut log);
+                let read = ring::run(&maps, &shared, &stop, &collect, &mut log);
                 if let Err(error) = read {
                     shared.report("events", false, chain(&error));
                 }

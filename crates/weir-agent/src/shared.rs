@@ -8,41 +8,18 @@ use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
-use weir_abi::IfIndex;
-use weir_api::endpoint::Endpoint;
-use weir_api::status::{Controller, Device, IpamPool, Subsystem};
-use weir_compile::Compiled;
+use weir_api::status::{Controller, Subsystem};
 use weir_datapath::collect::Collected;
-use weir_datapath::{DryRun, Maps};
-use weir_model::{IdentityTable, Node, NodeName, World};
+use weir_model::{NodeName, World};
 
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::events::EventHub;
 use crate::health_check::HealthChecks;
-use crate::policy_log;
+use crate::names::SnapshotNames;
+use crate::policy_log::counts::Counts as PolicyLogCounts;
+use crate::snapshot::Snapshot;
 use crate::usage::Usage;
-
-/// One consistent picture of the node.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) nodes: Arc<Vec<Arc<Node>>>,
-    pub(crate) compiled: Arc<Compiled>,
-    pub(crate) identities: Arc<IdentityTable>,
-    pub(crate) endpoints: Arc<Vec<Endpoint>>,
-    pub(crate) interfaces: Arc<BTreeMap<IfIndex, String>>,
-    /// Whose network namespace is which, by the numbers that programs at sockets see.
-    pub(crate) namespaces: Arc<BTreeMap<u64, String>>,
-    pub(crate) devices: Vec<Device>,
-    pub(crate) pools: Vec<IpamPool>,
-    pub(crate) revision: u64,
-    /// Changes of policies so far, and how many of them every endpoint has.
-    pub(crate) policy_revisions: (u64, u64),
-    /// None while no datapath is loaded.
-    pub(crate) maps: Option<Arc<Maps>>,
-    /// Questions to the programs of that datapath.
-    pub(crate) dry_run: Option<Arc<DryRun>>,
-}
 
 /// What the collection of flows did so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +81,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventHub,
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
-    pub(crate) policy_log: policy_log::Counts,
+    pub(crate) policy_log: PolicyLogCounts,
     pub(crate) directory: Arc<Directory>,
     pub(crate) health_checks: watch::Sender<HealthChecks>,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -122,7 +99,7 @@ impl Shared {
             started: Instant::now(),
             counts: Counts::default(),
             usage: Usage::default(),
-            policy_log: policy_log::Counts::default(),
+            policy_log: PolicyLogCounts::default(),
             directory: Arc::default(),
             health_checks: watch::Sender::new(HealthChecks::default()),
             snapshot: RwLock::default(),
@@ -144,6 +121,12 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Names for the numbers of this moment.
+    pub(crate) fn names(&self) -> SnapshotNames {
+        let directory = Arc::clone(&self.directory);
+        SnapshotNames::of(self.node.to_string(), self.snapshot(), directory)
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot) {

@@ -13,10 +13,10 @@ use weir_observe::Names as _;
 
 use super::{Answer, Api, Refusal, map_text, ok};
 use crate::names::SnapshotNames;
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) async fn ipcache(State(api): State<Api>) -> Answer<Vec<IpcacheEntry>> {
-    let names = SnapshotNames::new(&api.shared);
+    let names = api.shared.names();
     let entries = api.with_maps(move |maps, snapshot| {
         let nodes = &snapshot.compiled.rows.nodes;
         let mut found: Vec<_> = maps.ipcache.entries()?;
@@ -70,7 +70,7 @@ fn name_of(snapshot: &Snapshot, names: &SnapshotNames, key: &PrefixKey, row: Ipc
 }
 
 pub(super) async fn endpoints(State(api): State<Api>) -> Answer<Vec<EndpointEntry>> {
-    let names = SnapshotNames::new(&api.shared);
+    let names = api.shared.names();
     let entries = api.with_maps(move |maps, snapshot| {
         let mut found = maps.endpoints.entries()?;
         found.sort_by_key(|(address, _)| *address);

@@ -35,7 +35,7 @@ fn table(
     body: impl FnOnce(&Maps, &SnapshotNames, &mut Sink) -> Result<()> + Send + 'static,
 ) -> std::result::Result<Response, Refusal> {
     let maps = api.snapshot().maps.clone().ok_or_else(not_loaded)?;
-    let names = SnapshotNames::new(&api.shared);
+    let names = api.shared.names();
     Ok(walked(move |sink| body(&maps, &names, sink)))
 }
 

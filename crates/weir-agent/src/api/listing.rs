@@ -12,7 +12,7 @@ use weir_compile::NodeIndices;
 use weir_model::{LabelSet, NodeName};
 
 use super::{Answer, Api, ok};
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) async fn identities(State(api): State<Api>) -> Answer<Vec<IdentityEntry>> {
     let snapshot = api.snapshot();

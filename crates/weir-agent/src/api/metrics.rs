@@ -21,8 +21,10 @@ use weir_datapath::Maps;
 
 use super::kernel::{direction_name, reason_name};
 use super::{Api, Refusal};
-use crate::policy_log::{Disposition, DropCause, ERRORS};
-use crate::shared::{Shared, Snapshot};
+use crate::policy_log::counts::ERRORS;
+use crate::policy_log::{Disposition, DropCause};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 
 type Labels = Vec<(String, String)>;
 type Count = Counter<u64>;

@@ -15,7 +15,7 @@ use weir_model::{
 
 use super::{Answer, Api, ok};
 use crate::directory::whole_policy;
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) async fn all(State(api): State<Api>) -> Answer<Policies> {
     let listed = tokio::task::spawn_blocking(move || {

@@ -15,7 +15,7 @@ use weir_datapath::{Maps, Result};
 
 use super::{Answer, Api, endpoints, ok};
 use crate::directory::Directory;
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) async fn all(State(api): State<Api>) -> Answer<Vec<EndpointPolicy>> {
     let endpoints = Arc::clone(&api.snapshot().endpoints);

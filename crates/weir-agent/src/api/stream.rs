@@ -20,7 +20,7 @@ use weir_datapath::clock;
 use super::{Api, Refusal, not_loaded};
 use crate::events::Line;
 use crate::names::SnapshotNames;
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 const LINES: &str = "application/x-ndjson";
 /// Bytes of lines that are handed over at once.
@@ -88,7 +88,7 @@ pub(super) async fn observed(State(api): State<Api>, Query(wanted): Query<Wanted
     api.shared.events.catch_up().await;
     let seen = api.shared.events.observed.all();
     let last = seen.last().map_or(0, |seen| seen.sequence);
-    let names = SnapshotNames::new(&api.shared);
+    let names = api.shared.names();
     let remembered = walk(move |sink| {
         for seen in seen {
             for event in seen.events(&names) {
@@ -164,7 +164,7 @@ pub(super) fn walked(
 pub(super) async fn flows(State(api): State<Api>) -> Result<Response, Refusal> {
     let snapshot = api.snapshot();
     let maps = snapshot.maps.clone().ok_or_else(not_loaded)?;
-    let names = SnapshotNames::new(&api.shared);
+    let names = api.shared.names();
     Ok(walked(move |sink| {
         let generations: Vec<_> = match maps.generations.entries() {
             Ok(entries) => entries

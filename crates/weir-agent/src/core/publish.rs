@@ -14,7 +14,7 @@ use weir_api::status::IpamPool;
 
 use super::Core;
 use crate::endpoint::Endpoint;
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 
 impl Core {
     /// Makes a picture for everybody else.

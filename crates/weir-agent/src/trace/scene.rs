@@ -15,7 +15,8 @@ use weir_model::{Change, NodeName, World};
 use super::TraceError;
 use super::run::{Seen, by_code, by_kernel};
 use super::view::View;
-use crate::shared::{Shared, Snapshot};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 
 /// The world, as it is or as it is supposed to be, and the nodes' rows.
 pub(super) struct Scene<'a> {

@@ -27,7 +27,8 @@ use weir_verdict::memory::MemoryTables;
 
 use crate::config;
 use crate::directory::{Directory, policy_rule};
-use crate::shared::{Shared, Snapshot};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 
 /// Stands for an underlay device of which nothing is known.
 const SOME_DEVICE: IfIndex = IfIndex(2);
