@@ -12,6 +12,7 @@ mod map_text;
 mod metrics;
 mod policies;
 mod policy;
+mod reference;
 mod services;
 mod status;
 mod stream;

@@ -84,7 +84,13 @@ impl Network {
     /// Proves a configuration.
     pub(crate) fn read(input: &str) -> Result<Self, Failure> {
         let written: Written = serde_json::from_str(input).map_err(Failure::Decode)?;
-        let version = SpecVersion::negotiate(written.cni_version.as_deref())?;
+        let version = SpecVersion::negotiate(written.cni_version.as_deref()).ok_or_else(|| {
+            let asked = written
+                .cni_version
+                .as_deref()
+                .unwrap_or(SpecVersion::UNSAID);
+            Failure::Version(asked.to_owned())
+        })?;
         if written.name.is_none_or(|name| name.is_empty()) {
             return Err(Failure::Config("`name` is missing".to_owned()));
         }

@@ -6,8 +6,6 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
-
 /// A version that the plugin speaks, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SpecVersion {
@@ -27,6 +25,9 @@ impl SpecVersion {
     /// What is spoken where nothing is asked for.
     pub(crate) const NEWEST: Self = Self::V1_1_0;
 
+    /// What a configuration without a version is of: the first days.
+    pub(crate) const UNSAID: &str = "0.1.0";
+
     /// As it stands in documents.
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -37,13 +38,12 @@ impl SpecVersion {
         }
     }
 
-    /// The version that a configuration asks for. One without a version is of the first days.
-    pub(crate) fn negotiate(asked: Option<&str>) -> Result<Self, Failure> {
-        let asked = asked.unwrap_or("0.1.0");
+    /// The version that a configuration asks for; none where it is not spoken here.
+    pub(crate) fn negotiate(asked: Option<&str>) -> Option<Self> {
+        let asked = asked.unwrap_or(Self::UNSAID);
         Self::ALL
             .into_iter()
             .find(|version| version.text() == asked)
-            .ok_or_else(|| Failure::Version(asked.to_owned()))
     }
 
     /// The version that an answer to this input is given in, whatever else is wrong with it.
@@ -55,7 +55,7 @@ impl SpecVersion {
         }
         serde_json::from_str::<Spoken>(input)
             .ok()
-            .and_then(|spoken| Self::negotiate(spoken.cni_version.as_deref()).ok())
+            .and_then(|spoken| Self::negotiate(spoken.cni_version.as_deref()))
             .unwrap_or(Self::NEWEST)
     }
 }
@@ -79,18 +79,17 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(asked: Option<&str>, expected: Result<SpecVersion, u32>) {
-        let got = SpecVersion::negotiate(asked);
-        assert_eq!(got.map_err(|failure| failure.code()), expected);
+    fn check(asked: Option<&str>, expected: Option<SpecVersion>) {
+        assert_eq!(SpecVersion::negotiate(asked), expected);
     }
 
     #[test]
     fn the_version_asked_for_is_spoken_or_refused() {
-        check(Some("1.1.0"), Ok(SpecVersion::V1_1_0));
-        check(Some("1.0.0"), Ok(SpecVersion::V1_0_0));
-        check(Some("0.3.1"), Ok(SpecVersion::V0_3_1));
+        check(Some("1.1.0"), Some(SpecVersion::V1_1_0));
+        check(Some("1.0.0"), Some(SpecVersion::V1_0_0));
+        check(Some("0.3.1"), Some(SpecVersion::V0_3_1));
         for unknown in [Some("1.2.0"), Some("0.2.0"), Some("1.1"), Some(""), None] {
-            check(unknown, Err(1));
+            check(unknown, None);
         }
     }
 

@@ -13,7 +13,7 @@ use weir_abi::Identity;
 use weir_abi::policy::PolicyDirection;
 use weir_api::endpoint::{Endpoint, EndpointChecked, EndpointCreated, EndpointRequest};
 
-use super::{Answer, Api, Refusal, ok, policy};
+use super::{Answer, Api, Refusal, ok, policy, reference};
 use crate::core::{Attachments, Input, Reply};
 use crate::error::EndpointError;
 
@@ -41,40 +41,6 @@ fn split(rest: &str) -> (&str, Part) {
     (rest, Part::All)
 }
 
-/// Finds an endpoint by any of the ways to name one.
-pub(super) fn find<'a>(endpoints: &'a [Endpoint], reference: &str) -> Option<&'a Endpoint> {
-    let by = |matches: &dyn Fn(&Endpoint) -> bool| endpoints.iter().find(|one| matches(one));
-    if let Ok(id) = reference.parse::<u16>() {
-        return by(&|one| one.id == id);
-    }
-    match reference.split_once(':') {
-        Some(("cilium-local" | "weir-local", id)) => by(&|one| id.parse() == Ok(one.id)),
-        Some(("container-id", id)) => by(&|one| one.status.external_identifiers.container_id == id),
-        Some(("pod-name" | "cep-name", pod)) => {
-            let pod = pod.replacen(':', "/", 1);
-            by(&|one| one.status.external_identifiers.pod_name == pod)
-        }
-        Some(("ipv4" | "ipv6", ip)) => by(&|one| {
-            one.status.networking.addressing.iter().any(|addressing| {
-                addressing.ipv4.as_deref() == Some(ip) || addressing.ipv6.as_deref() == Some(ip)
-            })
-        }),
-        Some(_) => None,
-        None => by(&|one| one.status.external_identifiers.pod_name == reference),
-    }
-}
-
-pub(super) fn unknown(reference: &str) -> Refusal {
-    let reference: String = reference.chars().take(128).collect();
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        format!("no endpoint `{reference}` on this node"),
-        Some(
-            "name it by number, NAMESPACE/POD, pod-name:NAMESPACE:POD, ipv4:A, ipv6:A or container-id:C",
-        ),
-    )
-}
-
 pub(super) async fn list(State(api): State<Api>) -> Answer<Vec<Endpoint>> {
     ok(api.snapshot().endpoints.as_ref().clone())
 }
@@ -85,7 +51,7 @@ pub(super) async fn read(
 ) -> Result<Response, Refusal> {
     let (reference, part) = split(&rest);
     let snapshot = api.snapshot();
-    let endpoint = find(&snapshot.endpoints, reference).ok_or_else(|| unknown(reference))?;
+    let endpoint = reference::find(&snapshot.endpoints, reference)?;
     match part {
         Part::All => Ok(axum::Json(whole(&api, endpoint).await).into_response()),
         Part::Log => Ok(axum::Json(&endpoint.status.log).into_response()),
@@ -131,9 +97,7 @@ pub(super) async fn act(
         ));
     }
     let snapshot = api.snapshot();
-    let id = find(&snapshot.endpoints, reference)
-        .ok_or_else(|| unknown(reference))?
-        .id;
+    let id = reference::find(&snapshot.endpoints, reference)?.id;
     let done = api.ask(|reply| Input::Regenerate(id, reply)).await?;
     Ok(axum::Json(done).into_response())
 }

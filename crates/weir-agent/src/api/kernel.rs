@@ -2,15 +2,15 @@
 //! What is in the kernel right now, named.
 
 use axum::extract::{Path, State};
-use weir_abi::counter::Direction;
 use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::map::MapShape;
-use weir_abi::{DropReason, EndpointId, Identity, MacAddress, NodeIndex};
+use weir_abi::{EndpointId, Identity, MacAddress, NodeIndex};
 use weir_api::kernel::{EndpointEntry, IpcacheEntry, MapEntry, MapState, MetricEntry};
 use weir_compile::prefix::{display_prefix, prefix_of_key};
 use weir_datapath::MapUsage;
 use weir_observe::Names as _;
 
+use super::map_text::{direction_name, reason_name};
 use super::{Answer, Api, Refusal, map_text, ok};
 use crate::names::SnapshotNames;
 use crate::snapshot::Snapshot;
@@ -122,22 +122,6 @@ pub(super) async fn metrics(State(api): State<Api>) -> Answer<Vec<MetricEntry>> 
             })
         })
         .collect())
-}
-
-/// What a number of the `metrics` map stands for.
-pub(super) fn reason_name(code: u8) -> String {
-    match (code, DropReason::from_number(code)) {
-        (0, _) => "Forwarded".to_owned(),
-        (_, Some(reason)) => reason.info().prose.to_owned(),
-        (_, None) => format!("Unknown ({code})"),
-    }
-}
-
-pub(super) fn direction_name(number: u32) -> &'static str {
-    let found = Direction::ALL
-        .into_iter()
-        .find(|direction| *direction as u32 == number);
-    found.unwrap_or(Direction::Unspecified).name()
 }
 
 pub(super) async fn maps(State(api): State<Api>) -> Answer<Vec<MapState>> {

@@ -6,19 +6,34 @@ mod services;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use weir_abi::counter::{Counter, Metric};
+use weir_abi::counter::{Counter, Direction, Metric};
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::map::{self, MapInfo};
 use weir_abi::policy::{PolicyKey, PolicyRow, rule_flags};
-use weir_abi::{FlowEntry, FlowKey, Slot};
+use weir_abi::{DropReason, FlowEntry, FlowKey, Slot};
 use weir_api::kernel::MapEntry;
 use weir_compile::Rows;
 use weir_compile::prefix::display_prefix;
 use weir_datapath::{Maps, Result};
 
-use super::kernel::{direction_name, reason_name};
 use crate::directory::Directory;
+
+/// What a number of the `metrics` map stands for.
+pub(super) fn reason_name(code: u8) -> String {
+    match (code, DropReason::from_number(code)) {
+        (0, _) => "Forwarded".to_owned(),
+        (_, Some(reason)) => reason.info().prose.to_owned(),
+        (_, None) => format!("Unknown ({code})"),
+    }
+}
+
+pub(super) fn direction_name(number: u32) -> &'static str {
+    let found = Direction::ALL
+        .into_iter()
+        .find(|direction| *direction as u32 == number);
+    found.unwrap_or(Direction::Unspecified).name()
+}
 
 fn dynamic(key: impl Display, value: impl Display) -> MapEntry {
     MapEntry {

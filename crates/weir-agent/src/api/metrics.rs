@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use weir_abi::counter::{Counter as Place, METRICS};
 use weir_datapath::Maps;
 
-use super::kernel::{direction_name, reason_name};
+use super::map_text::{direction_name, reason_name};
 use super::{Api, Refusal};
 use crate::policy_log::counts::ERRORS;
 use crate::policy_log::{Disposition, DropCause};

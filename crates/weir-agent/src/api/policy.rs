@@ -13,7 +13,7 @@ use weir_api::endpoint::Endpoint;
 use weir_api::policy::{EndpointPolicy, PolicyRow};
 use weir_datapath::{Maps, Result};
 
-use super::{Answer, Api, endpoints, ok};
+use super::{Answer, Api, ok, reference};
 use crate::directory::Directory;
 use crate::snapshot::Snapshot;
 
@@ -24,11 +24,10 @@ pub(super) async fn all(State(api): State<Api>) -> Answer<Vec<EndpointPolicy>> {
 
 pub(super) async fn one(
     State(api): State<Api>,
-    Path(reference): Path<String>,
+    Path(named): Path<String>,
 ) -> Answer<Vec<EndpointPolicy>> {
     let snapshot = api.snapshot();
-    let endpoint = endpoints::find(&snapshot.endpoints, &reference)
-        .ok_or_else(|| endpoints::unknown(&reference))?;
+    let endpoint = reference::find(&snapshot.endpoints, &named)?;
     ok(of_endpoints(&api, vec![endpoint.clone()]).await?)
 }
 
