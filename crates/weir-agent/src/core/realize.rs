@@ -30,12 +30,13 @@ impl Core {
             (Ok(()), base)
         };
         self.finish_removed();
-        self.answer(&written);
         if judged {
             self.publish();
         } else {
             self.publish_revision();
         }
+        // Whoever is answered finds what was done in the snapshot.
+        self.answer(&written);
     }
 
     fn settings(&self) -> Settings {
