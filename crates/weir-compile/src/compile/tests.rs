@@ -41,6 +41,7 @@ fn settings(routing: RoutingMode) -> Settings {
     Settings {
         node: NodeName::new("n1").unwrap(),
         routing,
+        direct_return: false,
         masquerade: true,
         non_masquerade: default_exempt(),
         node_addresses: vec!["192.0.2.1".parse().unwrap()],
