@@ -11,7 +11,7 @@
 //! address of the backend (16), its port (2), zero (2)
 //! ```
 
-use crate::packet::{PacketRead, PacketWrite, Room, WriteError};
+use crate::packet::{PacketRead, PacketWrite, Room, WriteError, load_address};
 use crate::summary::Summary;
 use crate::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use weir_abi::{Address, DatapathConfig, Port};
@@ -68,7 +68,7 @@ fn fill<P: PacketRead>(packet: &P, summary: &Summary, backend: &mut Backend) -> 
     let start = packet.load::<4>(at)?;
     let [v0, v1, v2, _] = packet.load::<4>(at.wrapping_add(4))?;
     let option = packet.load::<4>(at.wrapping_add(8))?;
-    let address = packet.load::<16>(at.wrapping_add(12))?;
+    let address = load_address(packet, at.wrapping_add(12))?;
     let [p0, p1, _, _] = packet.load::<4>(at.wrapping_add(28))?;
     let ethertype = packet.load::<2>(at.wrapping_add(32 + 12))?;
     let [n0, n1, n2] = DatapathConfig::VNI;
@@ -80,7 +80,7 @@ fn fill<P: PacketRead>(packet: &P, summary: &Summary, backend: &mut Backend) -> 
     if !known || !is_ip {
         return None;
     }
-    backend.address = Address(address);
+    backend.address = address;
     backend.port = Port([p0, p1]);
     Some(())
 }

@@ -96,6 +96,15 @@ pub const fn address_length(is_v4: bool) -> u32 {
     if is_v4 { 4 } else { 16 }
 }
 
+/// Loads an IPv6 address. By halves, because as a whole it may be carried over the kernel's stack at
+/// an odd place, where the verifier refuses wide words.
+#[inline(always)]
+pub fn load_address<P: PacketRead>(packet: &P, offset: u32) -> Option<Address> {
+    let [a, b, c, d, e, f, g, h] = packet.load::<8>(offset)?;
+    let [i, j, k, l, m, n, o, p] = packet.load::<8>(offset.wrapping_add(8))?;
+    Some(Address([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
+}
+
 /// Stores an address in its wire form.
 #[inline(always)]
 pub fn store_address<P: PacketWrite>(
