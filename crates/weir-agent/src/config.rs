@@ -318,7 +318,7 @@ mod tests {
     fn every_field_can_be_set() {
         let config = Config::parse(
             "routingMode: native\nsocketLB: false\nmasquerade: false\nnonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\n\
-             loadBalancerAlgorithm: maglev\nmaglevTableSize: 1021\nloadBalancerMode: snat\nnoBackend: drop\n\
+             loadBalancerAlgorithm: maglev\nmaglevTableSize: 1021\nloadBalancerMode: dsr\nnoBackend: drop\n\
              nodePortRange: 30000-30100\ndevices: [eth0]\nmtu: 1400\n\
              cgroupRoot: /cgroup\npodCIDRs: [10.1.0.0/24]\napiServer: https://10.0.0.1:6443\n\
              mapSizes: {flows: 65536}\nlogLevel: debug\n",

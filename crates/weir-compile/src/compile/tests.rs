@@ -214,6 +214,22 @@ fn native_mode_needs_no_tunnel_ends_and_routes_by_the_nodes() {
 }
 
 #[test]
+fn direct_return_needs_the_nodes_in_native_mode_too() {
+    let direct = |routing| Settings {
+        direct_return: true,
+        ..settings(routing)
+    };
+    let native = compiled(two_nodes(), &direct(RoutingMode::Native), &[]);
+    let tunnel = compiled(two_nodes(), &direct(RoutingMode::Tunnel), &[]);
+    assert_eq!(native.rows.nodes, tunnel.rows.nodes);
+    assert_eq!(native.rows.ipcache, tunnel.rows.ipcache);
+    assert!(!native.rows.nodes.is_empty());
+    // Pods are routed as ever.
+    let plain = compiled(two_nodes(), &settings(RoutingMode::Native), &[]);
+    assert_eq!(native.routes, plain.routes);
+}
+
+#[test]
 fn everything_of_the_cluster_is_exempt_from_masquerading() {
     let out = compiled(two_nodes(), &settings(RoutingMode::Tunnel), &[]);
     let shown: Vec<_> = out
