@@ -149,6 +149,7 @@ pub(crate) fn rows(links: &Links, family: usize, native: bool) -> Vec<Row> {
     table.icmp_errors();
     table.services_of_pods();
     table.services_from_outside();
+    table.services_of_nodes();
     table.policies();
     if !native {
         table.tunnel();

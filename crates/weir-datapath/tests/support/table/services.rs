@@ -173,20 +173,6 @@ impl Table {
             self.sent((node, 57_000), (far, 8080));
             self.through(FAR_NODE);
         }
-        let name = "node port, backend is another node";
-        self.network(
-            name,
-            &segment(client, (node, 30086), SYN),
-            Expected::ToNetwork,
-        );
-        self.sent((node, 50_000), (self.to(OTHER_NODE), 9090));
-        if !self.native {
-            self.network(
-                "a service that leads to the tunnel of a node",
-                &datagram(client, (node, 30088)),
-                Expected::Drop(DropReason::EncapsulationProhibited),
-            );
-        }
         self.network(
             "node port without a backend",
             &segment(client, (node, 30082), SYN),
@@ -222,5 +208,24 @@ impl Table {
             &segment(client, (balancer, 81), SYN),
             Expected::Error(DropReason::NoServicePort),
         );
+    }
+    /// Backends that are other nodes.
+    pub(super) fn services_of_nodes(&mut self) {
+        let [node, world] = [NODE, WORLD].map(|names| self.to(names));
+        let client = (world, 50_000);
+        let name = "node port, backend is another node";
+        self.network(
+            name,
+            &segment(client, (node, 30086), SYN),
+            Expected::ToNetwork,
+        );
+        self.sent((node, 50_000), (self.to(OTHER_NODE), 9090));
+        if !self.native {
+            self.network(
+                "a service that leads to the tunnel of a node",
+                &datagram(client, (node, 30088)),
+                Expected::Drop(DropReason::EncapsulationProhibited),
+            );
+        }
     }
 }
