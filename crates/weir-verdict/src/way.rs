@@ -2,9 +2,11 @@
 //! Where does a packet for this address go from here?
 
 use crate::decision::{Decision, Outcome, Workspace};
+use crate::direct;
 use crate::run::Arrival;
 use crate::source::world;
 use crate::tables::Tables;
+use weir_abi::config::features;
 use weir_abi::flow::Action;
 use weir_abi::observation::Hook;
 use weir_abi::{
@@ -88,7 +90,15 @@ fn towards<T: Tables>(
             ..Way::NOWHERE
         });
     }
-    if let Some(row) = tables.endpoint(destination) {
+    let endpoint = tables.endpoint(destination);
+    // Who names a backend means a pod of this node; and a connection that was sent on for a pod of
+    // another node has no answers here, should its address have moved.
+    let misplaced = (decision.direct && endpoint.is_some())
+        || (arrival.dispatched && (decision.direct || endpoint.is_none()));
+    if misplaced {
+        return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
+    }
+    if let Some(row) = endpoint {
         decision.destination.set_endpoint(&row);
         decision.observation = ObservationPoint::ToEndpoint;
         if row.flags & endpoint::flags::READY == 0 {
@@ -127,7 +137,10 @@ fn towards<T: Tables>(
         });
     }
     let node = row.map_or(NodeIndex::NONE, |row| row.node);
-    if node != NodeIndex::NONE {
+    decision.direct |= direct::opens(tables, arrival, decision, identity, node);
+    let tunnels =
+        node != NodeIndex::NONE && tables.config(|config| &config.features) & features::TUNNEL != 0;
+    if decision.direct || tunnels {
         return through_tunnel(tables, node, decision);
     }
     if matches!(arrival.hook, Hook::FromHost) {
@@ -194,10 +207,11 @@ fn through_tunnel<T: Tables>(
         return Err(Outcome::Drop(DropReason::FibLookupFailed));
     }
     let route = &decision.route;
-    let overhead = if node.remote.is_v4() {
-        DatapathConfig::TUNNEL_OVERHEAD_V4
-    } else {
-        DatapathConfig::TUNNEL_OVERHEAD_V6
+    let overhead = match (decision.direct, node.remote.is_v4()) {
+        (false, true) => DatapathConfig::TUNNEL_OVERHEAD_V4,
+        (false, false) => DatapathConfig::TUNNEL_OVERHEAD_V6,
+        (true, true) => DatapathConfig::DISPATCH_OVERHEAD_V4,
+        (true, false) => DatapathConfig::DISPATCH_OVERHEAD_V6,
     };
     let mut outer = if route.mtu == 0 {
         tables.config(|config| &config.underlay_mtu)
