@@ -73,7 +73,8 @@ pub(crate) fn describe(raw: &Value) -> String {
 }
 
 /// Converts and proves one object.
-pub(crate) fn convert(raw: Value) -> Result<Converted, FieldProblem> {
+pub(crate) fn convert(mut raw: Value) -> Result<Converted, FieldProblem> {
+    forget_conditions(&mut raw);
     let text = |field: &str| {
         raw.get(field)
             .and_then(Value::as_str)
@@ -94,6 +95,14 @@ pub(crate) fn convert(raw: Value) -> Result<Converted, FieldProblem> {
         ("", _) => Err(wrong("apiVersion", "missing")),
         (_, "") => Err(wrong("kind", "missing")),
         _ => Ok(Converted::Skipped(kind)),
+    }
+}
+
+/// Nothing here reads them, and the API server takes in conditions without the time that
+/// Kubernetes' own types ask for: such a one must not have the whole object refused.
+fn forget_conditions(raw: &mut Value) {
+    if let Some(status) = raw.get_mut("status").and_then(Value::as_object_mut) {
+        status.remove("conditions");
     }
 }
 

@@ -218,6 +218,16 @@ fn wrong_ports() -> [Case; 6] {
     ]
 }
 
+/// Whoever writes a status by hand leaves the time out, and the API server sends it as null.
+#[test]
+fn conditions_do_not_decide_over_a_service() {
+    let plain = accepted(|_| {});
+    let condition = json!([{"type": "Ready", "status": "True", "reason": "Patched", "message": "",
+                            "lastTransitionTime": null}]);
+    let service = accepted(|raw| raw["status"]["conditions"] = condition);
+    assert_eq!(service, plain);
+}
+
 #[test]
 fn the_field_that_is_wrong_is_named() {
     for (pointer, value, field, message) in wrong_fields().into_iter().chain(wrong_ports()) {
