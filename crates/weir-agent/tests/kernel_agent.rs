@@ -62,12 +62,10 @@ mod kernel {
             let behind = PrefixKey::host(Address::from_v4([10, 244, 2, 7]));
             let right = maps.ipcache.get(&behind).unwrap().unwrap();
             assert!(maps.endpoints.delete(&address).unwrap());
-            maps.ipcache
-                .upsert(
-                    &behind,
-                    &weir_abi::ipcache::IpcacheRow { flags: 7, ..right },
-                )
-                .unwrap();
+            // Not one that would pass for a service's: that would be told twice, as missing and as foreign.
+            let flags = weir_abi::ipcache::flags::POD_RANGE;
+            let wrong = weir_abi::ipcache::IpcacheRow { flags, ..right };
+            maps.ipcache.upsert(&behind, &wrong).unwrap();
             maps.endpoints
                 .upsert(&Address::from_v4([9, 9, 9, 9]), &EndpointRow::default())
                 .unwrap();
