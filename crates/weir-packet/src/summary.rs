@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One parse for both families: from an IP header to a [`Summary`].
 
-use crate::packet::{PacketRead, load_address};
+use crate::packet::PacketRead;
 use crate::tcp_flags;
 use weir_abi::{Address, DropReason, FlowKey, Port, Protocol};
 
@@ -296,8 +296,8 @@ impl Summary {
         if total_length > self.l3_length {
             return Err(INVALID);
         }
-        self.key.source = load_address(packet, offset.wrapping_add(8)).ok_or(INVALID)?;
-        self.key.destination = load_address(packet, offset.wrapping_add(24)).ok_or(INVALID)?;
+        self.key.source = Address(packet.load::<16>(offset.wrapping_add(8)).ok_or(INVALID)?);
+        self.key.destination = Address(packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?);
         self.ttl = hop_limit;
         self.is_v4 = false;
         // A payload length of zero is a jumbo packet (BIG TCP).

@@ -2,7 +2,6 @@
 //! The last step for a packet of a known connection.
 
 use crate::decision::{Decision, Outcome};
-use crate::direct;
 use crate::entry::{insert, write_entry};
 use crate::flow::{self, Connection};
 use crate::run::Arrival;
@@ -53,8 +52,7 @@ pub fn carry_on<T: Tables>(
             (kind, now, cookie, 0, 0, 0)
         }
     };
-    let bits = direct::closing(kind, flow::own_state(summary, connection.own.is_some()));
-    let mut state = old_state | bits;
+    let mut state = old_state | flow::own_state(summary, connection.own.is_some());
     if reply {
         state |= weir_abi::flow::state::ANSWERED;
     }
@@ -102,10 +100,6 @@ pub fn carry_on<T: Tables>(
             insert(tables, key, &decision.entry, &mut decision.extended)?;
             tables.count(Counter::FlowsRefreshed);
         }
-    }
-    // The other direction passes by the backend's node alone.
-    if kept.contains(Kind::DIRECT) {
-        return Ok(());
     }
     keep_pair(tables, summary, connection, decision)
 }

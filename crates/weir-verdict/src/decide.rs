@@ -8,7 +8,6 @@
 
 use crate::carry_on::carry_on;
 use crate::decision::{Outcome, Workspace};
-use crate::direct;
 use crate::flow::{self, Connection, Standing};
 use crate::mapping;
 use crate::open::open;
@@ -18,7 +17,7 @@ use crate::source;
 use crate::tables::Tables;
 use crate::way;
 use weir_abi::counter::Counter;
-use weir_abi::flow::{Dependencies, Kind};
+use weir_abi::flow::Dependencies;
 use weir_abi::observation::Hook;
 use weir_abi::{FlowKey, Protocol, Slot, TraceReason};
 use weir_packet::{PacketClass, PacketRead};
@@ -84,7 +83,7 @@ fn serve<T: Tables>(
             && (!matches!(key.protocol, Protocol::TCP)
                 || connection.is_opening(&workspace.summary))
             && !service::keeps_backend(tables, key, &workspace.decision.after);
-        if !lost && !direct::moves(&workspace.arrival, &workspace.decision) {
+        if !lost {
             return Outcome::Forward;
         }
         *connection = Connection::NONE;
@@ -122,7 +121,6 @@ fn examine<'t, T: Tables>(
     if let Some(own) = &connection.own {
         decision.after = own.fixed().translated(key);
         decision.translated = own.fixed().kind.translates();
-        decision.direct = own.fixed().kind.contains(Kind::DIRECT);
     }
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.

@@ -58,12 +58,8 @@ pub fn write_entry<T: Tables>(
     if arrival.tunnel_source.is_some() {
         entry.kind = kind.with(Kind::FROM_TUNNEL);
         // `source::check` found it by the same row.
-        let whose = match &arrival.tunnel_source {
-            Some(outer) if arrival.dispatched => outer,
-            _ => &key.source,
-        };
         entry.sender = tables
-            .ipcache(whose)
+            .ipcache(&key.source)
             .map_or(NodeIndex::NONE, |row| row.node);
     } else {
         entry.kind = kind;

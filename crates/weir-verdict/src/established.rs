@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The fast path: may the entry that was found be used as it is?
 
-use crate::direct;
 use crate::flow::timeout;
 use crate::live::LiveFlow;
 use crate::run::Arrival;
@@ -48,7 +47,7 @@ pub fn usable<T: Tables>(
             }
         }
     }
-    direct::agrees(arrival, entry) && current(tables, &entry.dependencies)
+    current(tables, &entry.dependencies)
 }
 
 /// Whether nothing that the decision depended on has changed since.

@@ -28,7 +28,7 @@ pub fn apply<P: PacketWrite, T: Tables>(
     let Some(action) = Action::from_number(entry.action) else {
         return Fate::drop(DropReason::WriteError);
     };
-    if entry.kind.rewrites() && translate(packet, summary, entry).is_err() {
+    if entry.kind.translates() && translate(packet, summary, entry).is_err() {
         return Fate::drop(DropReason::ChecksumL4);
     }
     if !matches!(action, Action::Pass | Action::ToHost) && decrement_ttl(packet, summary).is_err() {

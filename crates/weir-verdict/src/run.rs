@@ -14,7 +14,6 @@ use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::policy_flags;
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, IfIndex};
-use weir_packet::dispatch::Backend;
 use weir_packet::{Fragment, PacketClass, PacketWrite};
 
 /// Where and how a packet came in.
@@ -24,10 +23,6 @@ pub struct Arrival {
     pub ifindex: IfIndex,
     /// The outer source address, where the packet came by the tunnel.
     pub tunnel_source: Option<Address>,
-    /// The packet names its backend; the address above is that of the node that chose it.
-    pub dispatched: bool,
-    /// Meaningful with `dispatched`.
-    pub backend: Backend,
 }
 
 /// Handles one packet; afterwards `workspace` explains the verdict.
@@ -59,8 +54,6 @@ pub fn start<P: PacketWrite, T: Tables>(
         hook,
         ifindex,
         tunnel_source: None,
-        dispatched: false,
-        backend: Backend::NONE,
     };
     let mut tunnel = None;
     let parsed = parse(packet, tables, workspace, &mut tunnel);

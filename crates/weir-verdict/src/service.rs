@@ -5,7 +5,6 @@
 //! first, then Maglev's table or a hash.
 
 use crate::decision::{Decision, Outcome, Workspace};
-use crate::direct;
 use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::observation::Hook;
@@ -13,9 +12,8 @@ use weir_abi::service::{
     AffinityKey, AffinityRow, FrontendKey, FrontendKind, FrontendRow, ServiceBackendKey,
     backend_flags, flags,
 };
-use weir_abi::{DropReason, FlowKey, Protocol, Seconds, Slot};
+use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds, Slot};
 use weir_packet::Summary;
-use weir_packet::dispatch::Backend;
 use weir_packet::hash::{hash_of, hash_of_address};
 
 /// Step of the slow path for a new connection: where the packet was sent to a service,
@@ -39,11 +37,6 @@ fn translate<T: Tables>(
     decision: &mut Decision,
 ) -> Result<(), Outcome> {
     let key = &summary.key;
-    if arrival.dispatched {
-        direct::take_named(arrival, key.protocol, decision)?;
-        depend_on(tables, decision);
-        return Ok(());
-    }
     if !has_services(key.protocol) {
         return Ok(());
     }
@@ -202,6 +195,14 @@ pub fn choose<T: Tables>(
         remember(tables, client, &backend);
     }
     Some(backend)
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+pub struct Backend {
+    pub address: Address,
+    pub port: Port,
 }
 
 /// The backend that the client has had, if it may go on having it.

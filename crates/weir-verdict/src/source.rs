@@ -2,7 +2,6 @@
 //! May this packet come from where it came?
 
 use crate::decision::{Decision, Outcome};
-use crate::direct;
 use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::config::features;
@@ -44,7 +43,6 @@ pub fn check<T: Tables>(
     match arrival.hook {
         Hook::FromContainer => Ok(()),
         Hook::FromNetdev => match &arrival.tunnel_source {
-            Some(outer) if arrival.dispatched => direct::check_sender(tables, outer, identity),
             Some(outer) => check_tunnel(tables, outer, node),
             None => {
                 let tunnelled = tables.config(|config| &config.features) & features::TUNNEL != 0

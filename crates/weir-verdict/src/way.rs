@@ -2,11 +2,9 @@
 //! Where does a packet for this address go from here?
 
 use crate::decision::{Decision, Outcome, Workspace};
-use crate::direct;
 use crate::run::Arrival;
 use crate::source::world;
 use crate::tables::Tables;
-use weir_abi::config::features;
 use weir_abi::flow::Action;
 use weir_abi::observation::Hook;
 use weir_abi::{
@@ -90,15 +88,7 @@ fn towards<T: Tables>(
             ..Way::NOWHERE
         });
     }
-    let endpoint = tables.endpoint(destination);
-    // Who names a backend means a pod of this node; and a connection that was sent on for a pod of
-    // another node has no answers here, should its address have moved.
-    let misplaced = (decision.direct && endpoint.is_some())
-        || (arrival.dispatched && (decision.direct || endpoint.is_none()));
-    if misplaced {
-        return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
-    }
-    if let Some(row) = endpoint {
+    if let Some(row) = tables.endpoint(destination) {
         decision.destination.set_endpoint(&row);
         decision.observation = ObservationPoint::ToEndpoint;
         if row.flags & endpoint::flags::READY == 0 {
@@ -137,10 +127,7 @@ fn towards<T: Tables>(
         });
     }
     let node = row.map_or(NodeIndex::NONE, |row| row.node);
-    decision.direct |= direct::opens(tables, arrival, decision, identity, node);
-    let tunnels =
-        node != NodeIndex::NONE && tables.config(|config| &config.features) & features::TUNNEL != 0;
-    if decision.direct || tunnels {
+    if node != NodeIndex::NONE {
         return through_tunnel(tables, node, decision);
     }
     if matches!(arrival.hook, Hook::FromHost) {
@@ -207,11 +194,10 @@ fn through_tunnel<T: Tables>(
         return Err(Outcome::Drop(DropReason::FibLookupFailed));
     }
     let route = &decision.route;
-    let overhead = match (decision.direct, node.remote.is_v4()) {
-        (false, true) => DatapathConfig::TUNNEL_OVERHEAD_V4,
-        (false, false) => DatapathConfig::TUNNEL_OVERHEAD_V6,
-        (true, true) => DatapathConfig::DISPATCH_OVERHEAD_V4,
-        (true, false) => DatapathConfig::DISPATCH_OVERHEAD_V6,
+    let overhead = if node.remote.is_v4() {
+        DatapathConfig::TUNNEL_OVERHEAD_V4
+    } else {
+        DatapathConfig::TUNNEL_OVERHEAD_V6
     };
     let mut outer = if route.mtu == 0 {
         tables.config(|config| &config.underlay_mtu)

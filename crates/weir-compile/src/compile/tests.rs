@@ -41,7 +41,6 @@ fn settings(routing: RoutingMode) -> Settings {
     Settings {
         node: NodeName::new("n1").unwrap(),
         routing,
-        direct_return: false,
         masquerade: true,
         non_masquerade: default_exempt(),
         node_addresses: vec!["192.0.2.1".parse().unwrap()],
@@ -211,22 +210,6 @@ fn native_mode_needs_no_tunnel_ends_and_routes_by_the_nodes() {
         path: gateway,
     };
     assert!(out.routes.contains(&expected), "{:?}", out.routes);
-}
-
-#[test]
-fn direct_return_needs_the_nodes_in_native_mode_too() {
-    let direct = |routing| Settings {
-        direct_return: true,
-        ..settings(routing)
-    };
-    let native = compiled(two_nodes(), &direct(RoutingMode::Native), &[]);
-    let tunnel = compiled(two_nodes(), &direct(RoutingMode::Tunnel), &[]);
-    assert_eq!(native.rows.nodes, tunnel.rows.nodes);
-    assert_eq!(native.rows.ipcache, tunnel.rows.ipcache);
-    assert!(!native.rows.nodes.is_empty());
-    // Pods are routed as ever.
-    let plain = compiled(two_nodes(), &settings(RoutingMode::Native), &[]);
-    assert_eq!(native.routes, plain.routes);
 }
 
 #[test]

@@ -73,20 +73,8 @@ pub(crate) fn pod_mac(last: u8) -> MacAddress {
 impl Links {
     /// The fixture, in tunnel mode or in native routing.
     pub(crate) fn tables(&self, native: bool) -> MemoryTables {
-        self.tables_of(native, false)
-    }
-
-    /// The same where backends on other nodes answer clients directly.
-    pub(crate) fn direct_tables(&self, native: bool) -> MemoryTables {
-        self.tables_of(native, true)
-    }
-
-    fn tables_of(&self, native: bool, direct: bool) -> MemoryTables {
         let default = DatapathConfig::DEFAULT;
-        let mut features = default.features;
-        features &= !if native { features::TUNNEL } else { 0 };
-        features |= if direct { features::DIRECT_RETURN } else { 0 };
-        let knows_nodes = direct || !native;
+        let features = default.features & !if native { features::TUNNEL } else { 0 };
         let config = DatapathConfig {
             features,
             host: self.host,
@@ -108,11 +96,11 @@ impl Links {
         let mut tables = MemoryTables::default();
         tables.config = config;
         for family in 0..2 {
-            self.add_family(&mut tables, family, knows_nodes);
+            self.add_family(&mut tables, family, native);
             add_services(&mut tables, family);
             add_policies(&mut tables, self, family);
         }
-        if knows_nodes {
+        if !native {
             let row = NodeRow {
                 local: ip(NODE[0]),
                 remote: ip(OTHER_NODE[0]),
@@ -126,7 +114,7 @@ impl Links {
         tables
     }
 
-    fn add_family(&self, tables: &mut MemoryTables, family: usize, knows_nodes: bool) {
+    fn add_family(&self, tables: &mut MemoryTables, family: usize, native: bool) {
         let endpoint = |ifindex, last: u8, flags| EndpointRow {
             ifindex,
             identity: Identity(u32::from(last) + 256),
@@ -157,10 +145,9 @@ impl Links {
             flags,
         };
         let none = NodeIndex::NONE;
-        let behind = |index| if knows_nodes { index } else { none };
-        let remote = behind(REMOTE_NODE);
-        let far = behind(FAR_INDEX);
-        let lost = behind(NodeIndex(9));
+        let remote = if native { none } else { REMOTE_NODE };
+        let far = if native { none } else { FAR_INDEX };
+        let lost = if native { none } else { NodeIndex(9) };
         let range = |text: &str| prefix_key(text.parse().unwrap());
         let host = |names: [&str; 2]| PrefixKey::host(ip(names[family]));
         tables.ipcache.extend([

@@ -19,8 +19,6 @@ pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) socket_lb: bool,
     pub(crate) routing: &'static str,
-    /// How answers of backends on other nodes come back.
-    pub(crate) mode: &'static str,
     /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
     pub(crate) usual: bool,
 }
@@ -91,11 +89,7 @@ fn build(variant: Variant) -> Lab {
             {"name": "world", "addresses": ["203.0.113.10", "2001:db8:113::10"]},
             {"name": "other", "addresses": ["203.0.113.11", "2001:db8:113::11"]},
         ],
-        "agent": {
-            "routingMode": variant.routing,
-            "socketLB": variant.socket_lb,
-            "loadBalancerMode": variant.mode,
-        },
+        "agent": {"routingMode": variant.routing, "socketLB": variant.socket_lb},
     });
     let clients = NODES.iter().zip(CLIENTS).map(|(node, client)| {
         json!({
