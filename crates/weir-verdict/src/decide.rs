@@ -78,16 +78,22 @@ fn serve<T: Tables>(
     connection: &mut Connection<'_>,
 ) -> Outcome {
     if matches!(connection.standing, Standing::Continued) {
-        let key = &workspace.summary.key;
+        let Workspace {
+            arrival,
+            summary,
+            decision,
+            ..
+        } = &mut *workspace;
+        let key = &summary.key;
+        let opening = connection.is_opening(summary);
         let lost = connection.is_to_service()
-            && (!matches!(key.protocol, Protocol::TCP)
-                || connection.is_opening(&workspace.summary))
-            && !service::keeps_backend(tables, key, &workspace.decision.after);
+            && (!matches!(key.protocol, Protocol::TCP) || opening)
+            && !service::keeps_backend(tables, arrival, key, &decision.after, opening);
         if !lost {
             return Outcome::Forward;
         }
         *connection = Connection::NONE;
-        workspace.decision.begin_anew(key);
+        decision.begin_anew(key);
     }
     tables.select_backend(workspace)
 }

@@ -92,10 +92,19 @@ fn depend_on<T: Tables>(tables: &T, decision: &mut Decision) {
     *place = generation;
 }
 
-/// Whether the backend of a known connection is still one of its service; where the connection has
-/// none, it cannot have lost it.
+/// Whether a known connection may go on with its backend; where it has none, it cannot have lost it.
+///
+/// One that has been answered stays for as long as the service has the backend. One that has not
+/// begun yet is a new connection in all but name, which a backend that is leaving must not get: its
+/// next attempt may come after the backend's end.
 #[inline(never)]
-pub fn keeps_backend<T: Tables>(tables: &T, key: &FlowKey, after: &FlowKey) -> bool {
+pub fn keeps_backend<T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    key: &FlowKey,
+    after: &FlowKey,
+    opening: bool,
+) -> bool {
     let frontend = FrontendKey::new(key.destination, key.destination_port, key.protocol);
     let Some(row) = tables.frontend(&frontend) else {
         return false;
@@ -106,7 +115,10 @@ pub fn keeps_backend<T: Tables>(tables: &T, key: &FlowKey, after: &FlowKey) -> b
         port: after.destination_port,
         reserved: [0; 2],
     };
-    tables.service_backend(&backend).is_some()
+    let Some(state) = tables.service_backend(&backend) else {
+        return false;
+    };
+    !opening || state.flags & Scope::of(arrival.hook).bit() != 0
 }
 
 /// Protocols that services have.
@@ -132,6 +144,15 @@ impl Scope {
             Hook::FromNetdev => Self::External,
         }
     }
+
+    /// The bit of [`backend_flags`] that backends of this scope have.
+    #[inline(always)]
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Internal => backend_flags::INTERNAL,
+            Self::External => backend_flags::EXTERNAL,
+        }
+    }
 }
 
 /// Who asks, as far as the choice depends on it.
@@ -151,9 +172,9 @@ pub fn choose<T: Tables>(
     scope: Scope,
     client: &Client,
 ) -> Option<Backend> {
-    let (run, bit) = match scope {
-        Scope::Internal => (&frontend.internal, backend_flags::INTERNAL),
-        Scope::External => (&frontend.external, backend_flags::EXTERNAL),
+    let run = match scope {
+        Scope::Internal => &frontend.internal,
+        Scope::External => &frontend.external,
     };
     if run.count == 0 {
         return None;
@@ -161,7 +182,7 @@ pub fn choose<T: Tables>(
     let service = frontend.service;
     let timeout = frontend.affinity_timeout;
     if timeout != 0
-        && let Some(backend) = known(tables, client, timeout, bit)
+        && let Some(backend) = known(tables, client, timeout, scope.bit())
     {
         remember(tables, client, &backend);
         return Some(backend);

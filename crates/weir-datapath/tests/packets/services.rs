@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weir_abi::{IfIndex, MacAddress, Slot};
+use weir_abi::service::{FrontendKey, ServiceBackendKey, ServiceBackendRow, backend_flags};
+use weir_abi::{IfIndex, MacAddress, Port, Protocol, Slot};
 use weir_datapath::Hook;
 use weir_verdict::memory::MemoryTables;
 use weir_verdict::{Redirect, Verdict};
@@ -15,10 +16,11 @@ use super::judge::faults;
 use super::properties::run;
 use super::raw::{Ip, TCP, UDP, ethernet, tcp, udp};
 use super::services::{CLUSTER, CLUSTER_TWIN};
-use super::tuple::{Tuple, tuple};
-use super::world::{NEIGHBOUR, NODE, POD_A, POD_B, WORLD, ip, pod_mac};
+use super::tuple::{Tuple, innermost, tuple};
+use super::world::{NEIGHBOUR, NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac};
 
 const SYN: u8 = 2;
+const ACK: u8 = 16;
 
 /// Who asks whom: every way leads to port 8080 of the second pod.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -99,7 +101,7 @@ fn talk(
 
     let source = seen.source.to_string();
     let to = (source.as_str(), seen.source_port);
-    let answer = connection.frame((backend, 8080), to, pod_mac(0x0b), SYN | 16);
+    let answer = connection.frame((backend, 8080), to, pod_mac(0x0b), SYN | ACK);
     let (verdict, got) = run(tables, Hook::FromContainer, LINKS.pod_b, &answer);
     let arrives = match verdict {
         Verdict::Redirect(Redirect::Peer(to)) => to == link && connection.client != 2,
@@ -153,5 +155,76 @@ proptest! {
                 _ => {}
             }
         }
+    }
+}
+
+/// The second pod is about to end: its service keeps the connections that it has, new ones go to the remote pod.
+fn second_pod_leaves(tables: &mut MemoryTables, family: usize) {
+    let (leaving, other) = (ip(POD_B[family]), ip(REMOTE[family]));
+    let frontend = FrontendKey::new(ip(CLUSTER[family]), Port::new(80), Protocol::TCP);
+    let service = tables.frontends[&frontend].service;
+    for row in tables.backends.values_mut() {
+        if row.service == service {
+            row.address = other;
+        }
+    }
+    let key = |address| ServiceBackendKey {
+        address,
+        service,
+        port: Port::new(8080),
+        reserved: [0; 2],
+    };
+    let flags = |flags| ServiceBackendRow { flags };
+    let both = backend_flags::INTERNAL | backend_flags::EXTERNAL;
+    let states = &mut tables.service_backends;
+    states.insert(key(leaving), flags(backend_flags::TERMINATING));
+    states.insert(key(other), flags(both));
+    for address in [leaving, ip(CLUSTER[family])] {
+        tables.bump(Slot::of_address(&address));
+    }
+}
+
+/// Where the first pod's SYN, sent again after its backend began to leave, arrives.
+fn second_try(answered: bool, family: usize) -> Tuple {
+    let mut tables = LINKS.tables(false);
+    tables.now.set(1000);
+    let (client, service) = ((POD_A[family], 4711), (CLUSTER[family], 80));
+    let connection = Connection {
+        client: 0,
+        way: 2,
+        protocol: 0,
+        port: client.1,
+    };
+    let open = |tables: &MemoryTables| {
+        let frame = connection.frame(client, service, pod_mac(0x0a), SYN);
+        let (verdict, sent) = run(tables, Hook::FromContainer, LINKS.pod_a, &frame);
+        assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
+        innermost(&sent)
+    };
+    let first = open(&tables);
+    assert_eq!(first.destination, ip(POD_B[family]));
+    if answered {
+        let back = (POD_B[family], 8080);
+        let frame = connection.frame(back, client, pod_mac(0x0b), SYN | ACK);
+        let (verdict, _) = run(&tables, Hook::FromContainer, LINKS.pod_b, &frame);
+        assert_eq!(verdict, Verdict::Redirect(Redirect::Peer(LINKS.pod_a)));
+    }
+    second_pod_leaves(&mut tables, family);
+    open(&tables)
+}
+
+#[test]
+fn a_connection_that_has_not_begun_leaves_a_backend_that_is_leaving() {
+    for family in 0..2 {
+        let to = second_try(false, family);
+        assert_eq!(to.destination, ip(REMOTE[family]));
+    }
+}
+
+#[test]
+fn a_connection_that_was_answered_stays_with_a_backend_that_is_leaving() {
+    for family in 0..2 {
+        let to = second_try(true, family);
+        assert_eq!(to.destination, ip(POD_B[family]));
     }
 }
