@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub(crate) struct Ask(pub(crate) Value);
 
-/// A probe over TCP, port 80 unless another is said.
+/// A probe over TCP, port 80 unless another is said. An answer that is owed may be late on a busy machine; what must not
+/// be answered has a time of its own.
 pub(crate) fn ask(from: &str, to: &str) -> Ask {
-    Ask(json!({"from": from, "to": to, "port": 80, "family": 4, "timeout_ms": 3000}))
+    Ask(json!({"from": from, "to": to, "port": 80, "family": 4, "timeout_ms": 10000}))
 }
 
 impl Ask {
