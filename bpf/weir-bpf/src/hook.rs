@@ -72,7 +72,7 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
                 subtype: reason,
                 hook,
             };
-            event::send(&skb, &mut scratch.record, workspace, what);
+            event::send(&skb, scratch, what);
         }
     } else if dry || (traces && workspace.decision.report) {
         let what = What {
@@ -80,9 +80,9 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
             subtype: workspace.decision.observation as u8,
             hook,
         };
-        event::send(&skb, &mut scratch.record, workspace, what);
+        event::send(&skb, scratch, what);
     }
-    let fate = weir_verdict::conclude(&mut skb, &tables, workspace, fate);
+    let fate = weir_verdict::conclude(&mut skb, &tables, &scratch.workspace, fate);
     match fate.way_out() {
         Some(redirect) => carry_out(raw, redirect),
         None if fate.is_drop() => TC_ACT_SHOT,

@@ -17,6 +17,11 @@ pub fn hash_of(key: &FlowKey) -> u32 {
     ))
 }
 
+/// The hash of a flow: equal for both directions, where nothing is translated.
+pub fn hash_of_flow(key: &FlowKey) -> u32 {
+    hash_of(key).wrapping_add(hash_of(&key.reversed()))
+}
+
 /// The hash of an address alone.
 #[inline(always)]
 pub fn hash_of_address(address: &Address) -> u32 {
@@ -25,9 +30,8 @@ pub fn hash_of_address(address: &Address) -> u32 {
 
 #[inline(always)]
 fn add_address(hash: u64, address: &Address) -> u64 {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
-    let hash = mix(hash, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    mix(hash, u64::from_le_bytes([i, j, k, l, m, n, o, p]))
+    let [high, low] = address.words();
+    mix(mix(hash, u64::from_le(high)), u64::from_le(low))
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@ use crate::tables::Route;
 use crate::way::Way;
 use weir_abi::counter::Direction;
 use weir_abi::observation::Hook;
+use weir_abi::service::FrontendKey;
 use weir_abi::{
     BlockGroup, DropReason, EndpointId, EndpointRow, FlowEntry, FlowKey, Generation, Identity,
     IfIndex, ObservationPoint, PolicyCookie, PolicySet, Seconds, ServiceId, TraceReason,
@@ -130,6 +131,8 @@ pub struct Decision {
     pub inner: Inner,
     /// The tuple by which an ICMP error's flow was found.
     pub inner_flow: FlowKey,
+    /// The address that a service was looked for under.
+    pub frontend: FrontendKey,
     /// The packet is an ICMP error about a flow.
     pub related: bool,
     /// The flow is translated: the tuple that its answers carry has to be reserved before its entries
@@ -217,6 +220,7 @@ impl Default for Decision {
             pair_key: FlowKey::default(),
             inner: Inner::EMPTY,
             inner_flow: FlowKey::default(),
+            frontend: FrontendKey::default(),
             related: false,
             maps: false,
             rejects: false,

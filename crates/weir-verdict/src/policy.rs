@@ -17,7 +17,13 @@ use weir_abi::{BlockGroup, DropReason, EndpointId, Identity, PolicyCookie, Port,
 /// Rows that one question can meet: three kinds of peers, each in parts.
 const ROWS_MAX: u32 = 3 * PARTS_MAX as u32;
 
-/// Step of the slow path once both ends are known.
+/// Whether either end is an endpoint that policies isolate.
+#[inline(always)]
+pub const fn is_asked(decision: &Decision) -> bool {
+    (decision.source.flags | decision.destination.flags) & (ENFORCE_EGRESS | ENFORCE_INGRESS) != 0
+}
+
+/// Step of the slow path once both ends are known, where [`is_asked`].
 #[inline(always)]
 pub fn check<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
     let Workspace {
