@@ -25,21 +25,20 @@ pub fn send(skb: &Skb, scratch: &mut Scratch, what: What) {
         sent,
     } = scratch;
     let tables = KernelTables { skb: skb.raw };
-    if tables.config(|config| &config.features) & features::DRY_RUN != 0 {
-        fill(skb, record, workspace, what);
+    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    let room = if dry { Some(record) } else { ring::reserve() };
+    let Some(room) = room else {
+        tables.count(Counter::EventsLost);
         return;
-    }
-    match ring::reserve() {
-        Some(room) => {
-            fill(skb, room, workspace, what);
-            ring::submit(room, sent);
-        }
-        None => tables.count(Counter::EventsLost),
+    };
+    fill(skb, room, workspace, what);
+    if !dry {
+        ring::submit(room, sent);
     }
 }
 
 /// Writes every field but what lies behind the captured bytes.
-#[inline(never)]
+#[inline(always)]
 fn fill(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: What) {
     let Workspace {
         decision,

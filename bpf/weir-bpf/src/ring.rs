@@ -15,7 +15,7 @@ use weir_abi::event::{EVENT_VERSION, EventRecord, kind};
 /// Room for a record in the ring itself, which saves a copy; it holds what was there before. Must be
 /// handed to [`submit`].
 #[inline(always)]
-pub fn reserve() -> Option<&'static mut EventRecord> {
+pub fn reserve<'r>() -> Option<&'r mut EventRecord> {
     // SAFETY: the map lives as long as the program.
     let room = unsafe { bpf_ringbuf_reserve(ring(), size_of::<EventRecord>() as u64, 0) };
     // SAFETY: null, or memory of that size at a multiple of eight, which is this program's alone.
@@ -24,7 +24,7 @@ pub fn reserve() -> Option<&'static mut EventRecord> {
 
 /// Sends a record. `sent` counts those of this processor.
 #[inline(always)]
-pub fn submit(record: &'static mut EventRecord, sent: &mut u32) {
+pub fn submit(record: &mut EventRecord, sent: &mut u32) {
     *sent = sent.wrapping_add(1);
     let flags = if *sent % LOOK_EVERY == 0 && is_filling() {
         BPF_RB_FORCE_WAKEUP

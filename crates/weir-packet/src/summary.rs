@@ -76,10 +76,17 @@ impl Summary {
         }
     }
 
-    /// The same into existing memory; the answer is what is wrong, if anything is. The kernel
-    /// compiles it as one function: two hooks parse twice, and a summary fills much of a stack.
+    /// The same into existing memory; the answer is what is wrong, if anything is. A function of
+    /// its own in the kernel's build, for what only some packets have inside.
     #[inline(never)]
     pub fn parse_into<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Option<DropReason> {
+        self.parse_here(packet, l3_offset)
+    }
+
+    /// As [`Self::parse_into`], but part of the caller: for what every packet passes, where a call
+    /// is felt.
+    #[inline(always)]
+    pub fn parse_here<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Option<DropReason> {
         match self.fill(packet, l3_offset) {
             Ok(()) => None,
             Err(Malformed(reason)) => Some(reason),

@@ -5,6 +5,7 @@ use crate::run::Arrival;
 use crate::tables::Route;
 use crate::way::Way;
 use weir_abi::counter::Direction;
+use weir_abi::fragment::FragmentKey;
 use weir_abi::observation::Hook;
 use weir_abi::service::FrontendKey;
 use weir_abi::{
@@ -252,6 +253,8 @@ pub struct Workspace {
     pub arrival: Arrival,
     /// The packet as it came (inside the tunnel, where it came by one); meaningful with `parsed`.
     pub summary: Summary,
+    /// What a fragment's ports were looked for under: here, because it would fill the stack.
+    pub fragment: FragmentKey,
     pub parsed: bool,
     /// The flow table has been asked for the packet's own tuple and has no entry.
     pub absent: bool,
@@ -267,6 +270,7 @@ impl Default for Workspace {
                 tunnel_source: None,
             },
             summary: Summary::EMPTY,
+            fragment: FragmentKey::default(),
             parsed: false,
             absent: false,
         }

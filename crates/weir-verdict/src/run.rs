@@ -66,7 +66,7 @@ pub fn start<P: PacketWrite, T: Tables>(
     }
     workspace.parsed = true;
     if !matches!(workspace.summary.fragment, Fragment::Whole) {
-        let followed = follow_fragments(tables, &workspace.arrival, &mut workspace.summary);
+        let followed = follow_fragments(tables, workspace);
         if !followed.is_open() {
             workspace.decision.reset();
             return followed;
