@@ -14,6 +14,11 @@ use weir_abi::observation::Hook;
 use weir_abi::policy::{PARTS_MAX, PeerKind, PolicyDirection, PolicyKey, PortRule, rule_flags};
 use weir_abi::{BlockGroup, DropReason, EndpointId, Identity, PolicyCookie, Port, Protocol};
 
+/// Kinds of peers that one question is about: [`PeerKind`] has no more.
+const PEERS_MAX: u32 = 3;
+/// Rows that it can meet: each kind of peer can have several parts.
+const ROWS_MAX: u32 = PEERS_MAX * PARTS_MAX as u32;
+
 /// Whether either end is an endpoint that policies isolate.
 #[inline(always)]
 pub const fn is_asked(decision: &Decision) -> bool {
@@ -119,6 +124,8 @@ pub fn ask<T: Tables>(
     let mut search = Search {
         tables,
         key: PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0),
+        identity: peer.identity,
+        blocks: peer.blocks,
         protocol: u64::from(protocol.0),
         port: match protocol {
             Protocol::TCP | Protocol::UDP | Protocol::SCTP => u64::from(port.get()),
@@ -127,10 +134,17 @@ pub fn ask<T: Tables>(
         rank: 0,
         cookie: 0,
     };
-    search.about(PeerKind::Any, 0);
-    search.about(PeerKind::Identity, peer.identity.0);
-    if peer.blocks != BlockGroup::NONE {
-        search.about(PeerKind::Blocks, peer.blocks.0);
+    // Nearly always one row holds all that there is about a peer. A loop that the kernel runs, which
+    // is a call for each row, is for the others, and for them only once: the verifier follows each.
+    let mut continues = search.look();
+    for _ in 1..PEERS_MAX {
+        if !search.next_peer() {
+            continues |= search.look();
+        }
+    }
+    if continues != 0 {
+        search.key = PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0);
+        tables.repeat(ROWS_MAX, &mut search);
     }
     let [a, b, c, d, ..] = search.cookie.to_le_bytes();
     Answer {
@@ -176,6 +190,8 @@ const fn opaque(number: u64) -> u64 {
 struct Search<'a, T> {
     tables: &'a T,
     key: PolicyKey,
+    identity: Identity,
+    blocks: BlockGroup,
     protocol: u64,
     port: u64,
     /// How strong the rule is that was found: two times its precedence, plus one where it denies,
@@ -184,33 +200,24 @@ struct Search<'a, T> {
     cookie: u64,
 }
 
-/// The further parts of a peer's rules, as a loop that the kernel runs: few peers have any.
 impl<T: Tables> Repeat for Search<'_, T> {
     #[inline(always)]
     fn once(&mut self, _turn: u32) -> bool {
-        self.key.part = self.key.part.wrapping_add(1);
-        !self.look()
+        let part = self.key.part.wrapping_add(1);
+        if self.look() != 0 && part < PARTS_MAX {
+            self.key.part = part;
+            return false;
+        }
+        self.next_peer()
     }
 }
 
 impl<T: Tables> Search<'_, T> {
-    /// Asks what there is about a peer.
+    /// Considers the rules of one row; other than 0 where another part follows.
     #[inline(always)]
-    fn about(&mut self, kind: PeerKind, peer: u32) {
-        self.key.peer_kind = kind as u8;
-        self.key.peer = peer;
-        self.key.part = 0;
-        if self.look() {
-            let tables = self.tables;
-            tables.repeat(u32::from(PARTS_MAX).wrapping_sub(1), self);
-        }
-    }
-
-    /// Considers the rules of one row; whether another part follows.
-    #[inline(always)]
-    fn look(&mut self) -> bool {
+    fn look(&mut self) -> u64 {
         let Some(row) = self.tables.policy(&self.key) else {
-            return false;
+            return 0;
         };
         let before = (self.rank, self.cookie);
         let mut left = row.count;
@@ -222,11 +229,11 @@ impl<T: Tables> Search<'_, T> {
             self.consider(rule);
         }
         // The row's memory may have passed to another one while it was read.
-        if row.set != self.key.set || row.peer != self.key.peer {
-            (self.rank, self.cookie) = before;
-            return false;
-        }
-        row.continues != 0
+        let other = u64::from(row.set.0 ^ self.key.set.0) | u64::from(row.peer ^ self.key.peer);
+        let own = !below(0, other);
+        self.rank = (self.rank & own) | (before.0 & !own);
+        self.cookie = (self.cookie & own) | (before.1 & !own);
+        u64::from(row.continues) & own
     }
 
     /// Takes a rule that matches and is not weaker than what was found before. Without branches:
@@ -248,5 +255,22 @@ impl<T: Tables> Search<'_, T> {
         let takes = same_protocol & (every_port | in_range) & below(self.rank, rank);
         self.rank = (rank & takes) | (self.rank & !takes);
         self.cookie = (u64::from(rule.cookie.0) & takes) | (self.cookie & !takes);
+    }
+
+    /// On to the next key; `true` after the last one.
+    #[inline(always)]
+    fn next_peer(&mut self) -> bool {
+        self.key.part = 0;
+        if self.key.peer_kind == PeerKind::Any as u8 {
+            self.key.peer_kind = PeerKind::Identity as u8;
+            self.key.peer = self.identity.0;
+            return false;
+        }
+        if self.key.peer_kind == PeerKind::Identity as u8 && self.blocks != BlockGroup::NONE {
+            self.key.peer_kind = PeerKind::Blocks as u8;
+            self.key.peer = self.blocks.0;
+            return false;
+        }
+        true
     }
 }
