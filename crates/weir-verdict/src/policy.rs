@@ -143,6 +143,8 @@ pub fn ask<T: Tables>(
         }
     }
     if continues != 0 {
+        // From the start: among equal rules the first one wins, in the order of the rows.
+        (search.rank, search.cookie) = (0, 0);
         search.key = PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0);
         tables.repeat(ROWS_MAX, &mut search);
     }
