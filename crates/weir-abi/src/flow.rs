@@ -366,6 +366,27 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_key_of_words_is_the_key_of_its_fields(a: [u8; 16], b: [u8; 4], ports: [[u8; 2]; 2], protocol: u8) {
+            let (source, destination) = (Address(a), Address::from_v4(b));
+            let mut key = FlowKey::new(source, destination, Protocol(protocol));
+            key.set_ports(Port(ports[0]), Port(ports[1]));
+            let expected = FlowKey {
+                source,
+                destination,
+                source_port: Port(ports[0]),
+                destination_port: Port(ports[1]),
+                protocol: Protocol(protocol),
+                zone: [0; 2],
+                reserved: 0,
+            };
+            prop_assert_eq!(key, expected);
+            prop_assert_eq!(Address::from_words(source.words()), source);
+            let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]];
+            prop_assert_eq!(destination.0, mapped);
+            prop_assert!(destination.is_v4());
+        }
+
+        #[test]
         fn hashed_slots_stay_clear_of_the_fixed_ones(bytes: [u8; 16]) {
             prop_assert!(u32::from(Slot::of_address(&Address(bytes)).0) >= Slot::FIRST_HASHED);
         }

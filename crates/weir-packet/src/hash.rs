@@ -45,3 +45,21 @@ const fn mix(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ (product >> 29)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use weir_abi::{Port, Protocol};
+
+    proptest! {
+        #[test]
+        fn a_flow_has_one_hash_for_both_directions(source: [u8; 16], destination: [u8; 16], ports: [u16; 2]) {
+            let mut key = FlowKey::new(Address(source), Address(destination), Protocol::TCP);
+            key.set_ports(Port::new(ports[0]), Port::new(ports[1]));
+            prop_assert_eq!(hash_of_flow(&key), hash_of_flow(&key.reversed()));
+            prop_assume!(key != key.reversed());
+            prop_assert_ne!(hash_of(&key), hash_of(&key.reversed()));
+        }
+    }
+}
