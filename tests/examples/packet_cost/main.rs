@@ -112,7 +112,7 @@ impl Bench {
     /// Mean over packets each of which is a run of its own.
     fn alone(&self, frames: &[Vec<u8>]) -> Result<f64> {
         let runs = frames
-            .into_iter()
+            .iter()
             .map(|frame| TestRun::new(frame).device(IfIndex(LINK)));
         self.mean(&runs.collect::<Vec<_>>(), 1)
     }
