@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::run_step;
 use crate::toolchain::Toolchain;
-use crate::{output, workspace};
+use crate::{output, rustc, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -29,7 +29,7 @@ pub(crate) fn run(Args {}: &Args) -> Result<()> {
 /// Builds the object and puts it where the agent's build looks for it.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let what = format!("building the kernel programs with {}", toolchain.compiler);
-    run_step(&what, &mut cargo(toolchain))?;
+    run_step(&what, &mut cargo(toolchain)?)?;
     let built = target_dir().join(TARGET).join("release/weir");
     let object = workspace::bpf_object();
     install(&built, &object)?;
@@ -43,7 +43,7 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(object)
 }
 
-fn cargo(toolchain: &Toolchain) -> Command {
+fn cargo(toolchain: &Toolchain) -> Result<Command> {
     // One flag per item, separated by 0x1f, so that a path with a space stays one flag.
     // -Cdebuginfo and --btf: the loader needs BTF. v3: 32-bit arithmetic and jumps, in every kernel Weir runs on.
     let flags = [
@@ -70,7 +70,8 @@ fn cargo(toolchain: &Toolchain) -> Command {
         .current_dir(workspace::root().join("bpf/weir-bpf"))
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    command
+    rustc::wrap(&mut command)?;
+    Ok(command)
 }
 
 fn target_dir() -> PathBuf {

@@ -14,6 +14,7 @@ mod docs;
 mod host;
 mod output;
 mod process;
+mod rustc;
 mod setup;
 mod test;
 mod tidy;
@@ -48,6 +49,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if rustc::is_wanted() {
+        return rustc::run().unwrap_or_else(failed);
+    }
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::BuildBpf(args) => build_bpf::run(&args),
@@ -62,9 +66,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::error(&error);
-            ExitCode::from(2)
-        }
+        Err(error) => failed(error),
     }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what `unwrap_or_else` hands out"
+)]
+fn failed(error: anyhow::Error) -> ExitCode {
+    output::error(&error);
+    ExitCode::from(2)
 }

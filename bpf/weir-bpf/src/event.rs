@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records for the agent.
 
+use crate::maps::Scratch;
 use crate::ring;
 use crate::skb::{Skb, field};
 use crate::tables::KernelTables;
@@ -10,15 +11,35 @@ use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::{CAPTURE_MAX, EVENT_VERSION, EventRecord, flags};
 use weir_abi::observation::Hook;
 use weir_abi::{Address, IfIndex, Port};
-use weir_packet::hash::hash_of;
 use weir_packet::{PacketRead, Summary};
 use weir_verdict::{Tables, Workspace};
 
-/// Sends a record about a packet (a dry run only fills it in); `subtype` is a drop reason or an observation point.
+/// Sends a record about a packet; a dry run only fills it in, into the scratch memory.
 ///
 /// The packet is captured as it is now: call before rewriting to show what came in.
-#[inline(never)]
-pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: What) {
+#[inline(always)]
+pub fn send(skb: &Skb, scratch: &mut Scratch, what: What) {
+    let Scratch {
+        record,
+        workspace,
+        sent,
+    } = scratch;
+    let tables = KernelTables { skb: skb.raw };
+    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
+    let room = if dry { Some(record) } else { ring::reserve() };
+    let Some(room) = room else {
+        tables.count(Counter::EventsLost);
+        return;
+    };
+    fill(skb, room, workspace, what);
+    if !dry {
+        ring::submit(room, sent);
+    }
+}
+
+/// Writes every field but what lies behind the captured bytes.
+#[inline(always)]
+fn fill(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: What) {
     let Workspace {
         decision,
         summary,
@@ -42,6 +63,7 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
     record.trace_reason = decision.trace_reason as u8;
     record.extended = decision.extended;
     record.reserved = 0;
+    record.reserved_head = 0;
     record.reserved_tail = [0; 3];
     record.egress_cookie = decision.egress_cookie;
     record.ingress_cookie = decision.ingress_cookie;
@@ -67,12 +89,9 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
         bits |= flags::HAS_KEY;
         record.key = summary.key;
         record.tcp_flags = summary.tcp_flags;
-        // Equal for both directions: the sum of both hashes.
-        record.flow_hash = hash_of(&summary.key).wrapping_add(hash_of(&summary.key.reversed()));
     } else {
         record.key = Summary::EMPTY.key;
         record.tcp_flags = 0;
-        record.flow_hash = 0;
     }
     record.flags = bits;
     let wanted = u32::from(tables.config(|config| &config.capture_length));
@@ -84,10 +103,6 @@ pub fn send(skb: &Skb, record: &mut EventRecord, workspace: &Workspace, what: Wh
         if unsafe { bpf_skb_load_bytes(skb.raw.cast_const().cast(), 0, to, length) } == 0 {
             record.captured = length as u16;
         }
-    }
-    let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
-    if !dry && !ring::send(record) {
-        tables.count(Counter::EventsLost);
     }
 }
 

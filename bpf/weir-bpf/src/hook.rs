@@ -29,6 +29,9 @@ const fn headers(hook: Hook) -> u32 {
     }
 }
 
+/// No kind of record.
+const NO_EVENT: u8 = 0;
+
 #[inline(always)]
 pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     // SAFETY: the context is valid while the program runs.
@@ -57,7 +60,8 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
     let dry = tables.config(|config| &config.features) & features::DRY_RUN != 0;
     let traces = tables.config(|config| &config.features) & features::TRACE != 0;
     let reason = fate.reason();
-    if reason != 0 {
+    // In one place for both kinds, so that it is no call.
+    let (kind, subtype) = if reason != 0 {
         let length = if workspace.parsed {
             workspace.summary.l3_length
         } else {
@@ -66,23 +70,24 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
         tables.count_packet(reason, workspace.decision.direction, length);
         let quiet = reason == DropReason::MulticastHandled.number()
             || reason == DropReason::IgmpHandled.number();
-        if dry || !quiet {
-            let what = What {
-                kind: kind::DROP,
-                subtype: reason,
-                hook,
-            };
-            event::send(&skb, &mut scratch.record, workspace, what);
-        }
+        (if dry || !quiet { kind::DROP } else { NO_EVENT }, reason)
     } else if dry || (traces && workspace.decision.report) {
-        let what = What {
-            kind: kind::TRACE,
-            subtype: workspace.decision.observation as u8,
-            hook,
-        };
-        event::send(&skb, &mut scratch.record, workspace, what);
+        (kind::TRACE, workspace.decision.observation as u8)
+    } else {
+        (NO_EVENT, 0)
+    };
+    if kind != NO_EVENT {
+        event::send(
+            &skb,
+            scratch,
+            What {
+                kind,
+                subtype,
+                hook,
+            },
+        );
     }
-    let fate = weir_verdict::conclude(&mut skb, &tables, workspace, fate);
+    let fate = weir_verdict::conclude(&mut skb, &tables, &scratch.workspace, fate);
     match fate.way_out() {
         Some(redirect) => carry_out(raw, redirect),
         None if fate.is_drop() => TC_ACT_SHOT,

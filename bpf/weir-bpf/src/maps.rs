@@ -105,6 +105,8 @@ pub struct Scratch {
     /// First, because a dry run is read from here: it fills the record and does not send it.
     pub record: EventRecord,
     pub workspace: Workspace,
+    /// Events that this processor has sent.
+    pub sent: u32,
 }
 
 #[btf_map(name = "scratch")]

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup as FibLookup,
 };
 use aya_ebpf::helpers::bpf_fib_lookup;
-use core::mem::{size_of, zeroed};
+use core::mem::{size_of, transmute, zeroed};
 use core::ptr::read_volatile;
 use weir_abi::{Address, IfIndex, MacAddress};
 use weir_verdict::Route;
@@ -15,15 +15,16 @@ use weir_verdict::Route;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// The question, placed so that its addresses lie at multiples of eight: they are copied in wide
+/// words, and the verifier asks for alignment on the stack.
+#[repr(C, align(8))]
+struct Query(FibLookup);
+
 #[inline(always)]
 fn words(address: &Address) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
-    [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ]
+    let [a, b] = address.words();
+    // SAFETY: any bytes are numbers.
+    unsafe { transmute::<[u64; 2], [u32; 4]>([a, b]) }
 }
 
 /// Asks the node's routing table; 0 or the code of the failure. A function of its own, because the
@@ -31,7 +32,7 @@ fn words(address: &Address) -> [u32; 4] {
 #[inline(never)]
 pub fn ask(skb: *mut __sk_buff, source: &Address, destination: &Address, found: &mut Route) -> i32 {
     // SAFETY: all zero is a valid value of this plain C struct.
-    let mut query: FibLookup = unsafe { zeroed() };
+    let Query(query) = &mut Query(unsafe { zeroed() });
     // SAFETY: the context is valid while the program runs.
     query.ifindex = field(unsafe { &raw const (*skb).ifindex });
     // Any length makes the kernel report the route's MTU, with what it learned of the path.
@@ -49,7 +50,7 @@ pub fn ask(skb: *mut __sk_buff, source: &Address, destination: &Address, found: 
     let code = unsafe {
         bpf_fib_lookup(
             skb.cast(),
-            (&raw mut query).cast(),
+            (&raw mut *query).cast(),
             size_of::<FibLookup>() as i32,
             0,
         )

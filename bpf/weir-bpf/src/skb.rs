@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
     bpf_skb_pull_data,
 };
 use core::arch::asm;
-use core::ptr::read_volatile;
+use core::ptr::{read_unaligned, read_volatile};
 use weir_packet::{
     ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, WriteError,
 };
@@ -59,15 +59,15 @@ impl Skb {
         field(unsafe { &raw const (*self.raw).data_end }) as usize
     }
 
-    /// The address of `N` bytes at an offset, if they lie in the linear part of the packet.
+    /// The address of a value at an offset, if it lies in the linear part of the packet.
     #[inline(always)]
-    fn at<const N: usize>(&self, offset: u32) -> Option<*mut [u8; N]> {
+    fn at<V>(&self, offset: u32) -> Option<*mut V> {
         // The mask tells the verifier what callers know: offsets are small.
         let start = opaque(self.data() + (offset & 0x7fff) as usize);
-        if start + N > self.data_end() {
+        if start + size_of::<V>() > self.data_end() {
             None
         } else {
-            Some(start as *mut [u8; N])
+            Some(start as *mut V)
         }
     }
 
@@ -97,7 +97,14 @@ impl PacketRead for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         // SAFETY: `at` checked the bounds; byte arrays need no alignment.
-        self.at::<N>(offset).map(|bytes| unsafe { *bytes })
+        self.at::<[u8; N]>(offset).map(|bytes| unsafe { *bytes })
+    }
+
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let words = self.at::<[u32; N]>(offset)?;
+        // SAFETY: `at` checked the bounds; the packet aligns nothing.
+        Some(unsafe { read_unaligned(words) })
     }
 
     #[inline(always)]
@@ -114,7 +121,7 @@ impl PacketRead for Skb {
 impl PacketWrite for Skb {
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), WriteError> {
-        let to = self.at::<N>(offset).ok_or(OUTSIDE)?;
+        let to = self.at::<[u8; N]>(offset).ok_or(OUTSIDE)?;
         // SAFETY: `at` checked the bounds; byte arrays need no alignment.
         unsafe { *to = *bytes };
         Ok(())

@@ -10,6 +10,7 @@ use crate::tables::KernelTables;
 use aya_ebpf::bindings::__sk_buff;
 use core::ptr::null_mut;
 use weir_abi::DropReason;
+use weir_abi::service::FrontendRow;
 use weir_verdict::{Outcome, Workspace, policy, service};
 
 /// For steps that never ask the routing table.
@@ -32,11 +33,16 @@ pub unsafe extern "C" fn decide(skb: *mut __sk_buff, workspace: *mut Workspace) 
 /// Which backend: the number of an [`Outcome`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn select_backend(workspace: *mut Workspace) -> u32 {
-    // SAFETY: the caller's own, for the time of the call.
-    match unsafe { workspace.as_mut() } {
-        Some(workspace) => service::select(&TABLES, workspace).to_number(),
-        None => MISSING,
+pub unsafe extern "C" fn select_backend(
+    workspace: *mut Workspace,
+    frontend: *const FrontendRow,
+) -> u32 {
+    // SAFETY: the caller's own and a row of a map, for the time of the call.
+    match unsafe { (workspace.as_mut(), frontend.as_ref()) } {
+        (Some(workspace), Some(frontend)) => {
+            service::select(&TABLES, workspace, frontend).to_number()
+        }
+        _ => MISSING,
     }
 }
 

@@ -102,9 +102,9 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn select_backend(&self, workspace: &mut Workspace) -> Outcome {
-        // SAFETY: a valid workspace, and the number of an outcome.
-        unsafe { Outcome::from_number(steps::select_backend(workspace)) }
+    fn select_backend(&self, workspace: &mut Workspace, frontend: &FrontendRow) -> Outcome {
+        // SAFETY: a valid workspace and row, and the number of an outcome.
+        unsafe { Outcome::from_number(steps::select_backend(workspace, frontend)) }
     }
 
     #[inline(always)]

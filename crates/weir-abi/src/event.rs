@@ -78,8 +78,8 @@ pub struct EventRecord {
     pub ifindex: IfIndex,
     /// Nanoseconds of the kernel's monotonic clock.
     pub timestamp: u64,
-    /// A hash of the flow, equal for both directions of an untranslated flow.
-    pub flow_hash: u32,
+    /// Zero. (Programs of version 2 wrote a hash of the key here, which readers can work out.)
+    pub reserved_head: u32,
     /// Length of the packet on the wire, Ethernet header included.
     pub packet_length: u32,
     pub source_identity: Identity,

@@ -44,6 +44,23 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// A key without ports. Whole words, here and in [`Self::set_ports`]: a key is hashed and
+    /// compared by words right after it was stored.
+    #[inline(always)]
+    pub const fn new(source: Address, destination: Address, protocol: Protocol) -> Self {
+        let ([a, b], [c, d]) = (source.words(), destination.words());
+        let tail = tail(Port::NONE, Port::NONE, protocol);
+        zerocopy::transmute!([a, b, c, d, tail])
+    }
+
+    /// Gives a key its ports.
+    #[inline(always)]
+    pub fn set_ports(&mut self, source: Port, destination: Port) {
+        let new = tail(source, destination, self.protocol);
+        let [.., last]: &mut [u64; 5] = zerocopy::transmute_mut!(self);
+        *last = new;
+    }
+
     /// The key of the other direction, where nothing is translated.
     #[inline(always)]
     #[must_use]
@@ -57,6 +74,17 @@ impl FlowKey {
             zone: self.zone,
             reserved: 0,
         }
+    }
+}
+
+/// What follows the addresses of a key.
+#[inline(always)]
+const fn tail(source: Port, destination: Port, protocol: Protocol) -> u64 {
+    let ports = u32::from_ne_bytes(zerocopy::transmute!([source.0, destination.0])) as u64;
+    if cfg!(target_endian = "little") {
+        ports | (protocol.0 as u64) << 48
+    } else {
+        ports << 32 | (protocol.0 as u64) << 8
     }
 }
 
@@ -302,9 +330,7 @@ impl Slot {
     /// The slot of whatever is known about an address: endpoint, identity, tunnel end.
     #[inline(always)]
     pub const fn of_address(address: &Address) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
-        let high = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-        let low = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+        let [high, low] = address.words();
         // Fibonacci hashing: the upper bits of the product depend on all bits of the sum.
         let mixed = high
             .rotate_left(32)
@@ -339,6 +365,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_key_of_words_is_the_key_of_its_fields(a: [u8; 16], b: [u8; 4], ports: [[u8; 2]; 2], protocol: u8) {
+            let (source, destination) = (Address(a), Address::from_v4(b));
+            let mut key = FlowKey::new(source, destination, Protocol(protocol));
+            key.set_ports(Port(ports[0]), Port(ports[1]));
+            let expected = FlowKey {
+                source,
+                destination,
+                source_port: Port(ports[0]),
+                destination_port: Port(ports[1]),
+                protocol: Protocol(protocol),
+                zone: [0; 2],
+                reserved: 0,
+            };
+            prop_assert_eq!(key, expected);
+            prop_assert_eq!(Address::from_words(source.words()), source);
+            let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]];
+            prop_assert_eq!(destination.0, mapped);
+            prop_assert!(destination.is_v4());
+        }
+
         #[test]
         fn hashed_slots_stay_clear_of_the_fixed_ones(bytes: [u8; 16]) {
             prop_assert!(u32::from(Slot::of_address(&Address(bytes)).0) >= Slot::FIRST_HASHED);

@@ -41,13 +41,11 @@ impl FrontendKey {
     /// The key of an address and port.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
-        Self {
-            address,
-            port,
-            protocol,
-            reserved: 0,
-            reserved_tail: 0,
-        }
+        let [a, b] = address.words();
+        // Whole words, because that is how a key is hashed.
+        let [high, low] = port.0;
+        let tail = u64::from_ne_bytes([high, low, protocol.0, 0, 0, 0, 0, 0]);
+        zerocopy::transmute!([a, b, tail])
     }
 }
 

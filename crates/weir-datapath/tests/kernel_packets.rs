@@ -219,6 +219,9 @@ mod kernel {
                 both.evict(&key.unwrap().reversed());
                 from_b("all of it evicted", ACK);
                 from_a("all of it evicted", ACK);
+                both.evict(&key.unwrap());
+                from_a("SYN once more, its half evicted", SYN);
+                from_b("an answer to that", SYN | ACK);
                 from_a("FIN", FIN | ACK);
                 from_b("FIN", FIN | ACK);
                 from_a("opened again", SYN);

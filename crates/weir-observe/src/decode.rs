@@ -18,6 +18,7 @@ use weir_abi::{
 };
 use weir_api::event::{Event, PacketEvent, Peer};
 use weir_api::policy::PolicyRule;
+use weir_packet::hash::hash_of_flow;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// What a record says.
@@ -204,7 +205,11 @@ fn packet_event(record: &EventRecord, names: &impl Names) -> PacketEvent {
         ),
         ifindex: record.ifindex.get(),
         interface: names.interface(record.ifindex).unwrap_or_default(),
-        flow_hash: record.flow_hash,
+        flow_hash: if has_key {
+            hash_of_flow(&record.key)
+        } else {
+            0
+        },
         length: record.packet_length,
         source,
         destination,

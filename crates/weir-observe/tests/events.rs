@@ -93,7 +93,6 @@ mod events {
             hook: Hook::FromContainer as u8,
             ifindex: IfIndex(31),
             timestamp: 1_000_000_042,
-            flow_hash: 0x5be1_c2d0,
             packet_length: u32::try_from(frame.len()).unwrap(),
             source_identity: Identity(20990),
             destination_identity: Identity(20817),
@@ -167,7 +166,7 @@ mod events {
             &tcp_drop(DropReason::StaleOrUnroutable),
             Style::default(),
             &[
-                "xx drop (Stale or unroutable IP/STALE_OR_UNROUTABLE_IP) flow 0x5be1c2d0 to endpoint 412, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 10.8.5.9:47110 (shop/cli) -> 10.8.3.41:8080 (shop/web) tcp SYN",
+                "xx drop (Stale or unroutable IP/STALE_OR_UNROUTABLE_IP) flow 0x1c58232c to endpoint 412, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 10.8.5.9:47110 (shop/cli) -> 10.8.3.41:8080 (shop/web) tcp SYN",
                 "   hint: no pod has 10.8.3.41 (any more): `weir ip list | grep 10.8.3.41` shows who had it; check whether the client still holds the address of a deleted pod",
             ],
         );
@@ -186,7 +185,7 @@ mod events {
                 ..Style::default()
             },
             &[
-                "xx drop (CT: Map insertion failed/CT_MAP_INSERTION_FAILED, -16 (EBUSY)) flow 0x5be1c2d0 to endpoint 412, ifindex 31, hook from_container, identity 20990->20817: 10.8.5.9:47110 -> 10.8.3.41:8080 tcp SYN",
+                "xx drop (CT: Map insertion failed/CT_MAP_INSERTION_FAILED, -16 (EBUSY)) flow 0x1c58232c to endpoint 412, ifindex 31, hook from_container, identity 20990->20817: 10.8.5.9:47110 -> 10.8.3.41:8080 tcp SYN",
                 "   hint: the flow table refused a new entry: another CPU held the same bucket (EBUSY), which passes by itself",
             ],
         );
@@ -240,7 +239,7 @@ mod events {
             &to,
             Style::default(),
             &[
-                "-> endpoint 7 flow 0x5be1c2d0, identity 20990->20817 state reply ifindex weir0a1b2c3d orig-ip 172.18.0.3: [fd00:8::41]:80 (shop/web) -> [fd00:8::9]:40000 (shop/cli) tcp SYN, ACK",
+                "-> endpoint 7 flow 0x4aa1e94f, identity 20990->20817 state reply ifindex weir0a1b2c3d orig-ip 172.18.0.3: [fd00:8::41]:80 (shop/web) -> [fd00:8::9]:40000 (shop/cli) tcp SYN, ACK",
             ],
         );
         let from = EventRecord {
@@ -252,7 +251,7 @@ mod events {
             &from,
             Style::default(),
             &[
-                "<- endpoint 7 flow 0x5be1c2d0, identity 20990->world-ipv4 state new ifindex weir0a1b2c3d: 10.8.5.9:5353 (shop/cli) -> 192.0.2.7:53 (world-ipv4) udp",
+                "<- endpoint 7 flow 0x8a2f3a1e, identity 20990->world-ipv4 state new ifindex weir0a1b2c3d: 10.8.5.9:5353 (shop/cli) -> 192.0.2.7:53 (world-ipv4) udp",
             ],
         );
     }
@@ -275,7 +274,7 @@ mod events {
             &echo,
             Style::default(),
             &[
-                "-> overlay flow 0x5be1c2d0, identity 20990->20817 state new ifindex weir0a1b2c3d: 10.8.5.9 (shop/cli) -> 10.8.3.41 (shop/web) icmp EchoRequest",
+                "-> overlay flow 0xef35f6d0, identity 20990->20817 state new ifindex weir0a1b2c3d: 10.8.5.9 (shop/cli) -> 10.8.3.41 (shop/web) icmp EchoRequest",
             ],
         );
         let mut arp = vec![0xff; 6];
@@ -286,7 +285,7 @@ mod events {
             &record(kind::DROP, DropReason::UnknownL3Target.number(), &arp),
             Style::default(),
             &[
-                "xx drop (Unknown L3 target address/UNKNOWN_L3_TARGET_ADDRESS) flow 0x5be1c2d0, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 42 bytes arp who-has 10.8.5.1 tell 10.8.5.9",
+                "xx drop (Unknown L3 target address/UNKNOWN_L3_TARGET_ADDRESS) flow 0x0, ifindex 31 (weir0a1b2c3d), hook from_container, identity 20990->20817: 42 bytes arp who-has 10.8.5.1 tell 10.8.5.9",
                 "   hint: shop/cli asked for the MAC address of 10.8.5.1, which is not its gateway: pods reach everything through the gateway",
             ],
         );
@@ -320,7 +319,7 @@ mod events {
             let lines = format(&event(&record), Style::default());
             assert!(
                 lines[0].starts_with(
-                    "Policy verdict log: flow 0x5be1c2d0 local EP ID 412, remote ID 20990, ingress"
+                    "Policy verdict log: flow 0x1c58232c local EP ID 412, remote ID 20990, ingress"
                 ),
                 "{lines:?}"
             );

@@ -17,6 +17,11 @@ pub fn hash_of(key: &FlowKey) -> u32 {
     ))
 }
 
+/// The hash of a flow: equal for both directions, where nothing is translated.
+pub fn hash_of_flow(key: &FlowKey) -> u32 {
+    hash_of(key).wrapping_add(hash_of(&key.reversed()))
+}
+
 /// The hash of an address alone.
 #[inline(always)]
 pub fn hash_of_address(address: &Address) -> u32 {
@@ -25,9 +30,8 @@ pub fn hash_of_address(address: &Address) -> u32 {
 
 #[inline(always)]
 fn add_address(hash: u64, address: &Address) -> u64 {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.0;
-    let hash = mix(hash, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    mix(hash, u64::from_le_bytes([i, j, k, l, m, n, o, p]))
+    let [high, low] = address.words();
+    mix(mix(hash, u64::from_le(high)), u64::from_le(low))
 }
 
 #[inline(always)]
@@ -40,4 +44,22 @@ const fn upper_half(hash: u64) -> u32 {
 const fn mix(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ (product >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use weir_abi::{Port, Protocol};
+
+    proptest! {
+        #[test]
+        fn a_flow_has_one_hash_for_both_directions(source: [u8; 16], destination: [u8; 16], ports: [u16; 2]) {
+            let mut key = FlowKey::new(Address(source), Address(destination), Protocol::TCP);
+            key.set_ports(Port::new(ports[0]), Port::new(ports[1]));
+            prop_assert_eq!(hash_of_flow(&key), hash_of_flow(&key.reversed()));
+            prop_assume!(key != key.reversed());
+            prop_assert_ne!(hash_of(&key), hash_of(&key.reversed()));
+        }
+    }
 }

@@ -50,6 +50,16 @@ impl PacketRead for MemoryPacket {
         self.bytes.get(self.range(offset, N)?)?.try_into().ok()
     }
 
+    fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let bytes = self.bytes.get(self.range(offset, N.checked_mul(4)?)?)?;
+        let (chunks, _) = bytes.as_chunks::<4>();
+        let mut words = [0; N];
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u32::from_ne_bytes(*chunk);
+        }
+        Some(words)
+    }
+
     fn length(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }

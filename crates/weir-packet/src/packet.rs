@@ -8,6 +8,10 @@ pub trait PacketRead {
     /// `N` bytes at an offset (below 65,536), or nothing where the packet ends before.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 
+    /// `4 * N` bytes at an offset as words, each as it lies in the packet. Where many bytes are
+    /// wanted at once, this is one check of bounds and as many loads as there are words.
+    fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
+
     /// Bytes of the packet, Ethernet header included.
     fn length(&self) -> u32;
 

@@ -76,10 +76,17 @@ impl Summary {
         }
     }
 
-    /// The same into existing memory; the answer is what is wrong, if anything is. The kernel
-    /// compiles it as one function: two hooks parse twice, and a summary fills much of a stack.
+    /// The same into existing memory; the answer is what is wrong, if anything is. A function of
+    /// its own in the kernel's build, for what only some packets have inside.
     #[inline(never)]
     pub fn parse_into<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Option<DropReason> {
+        self.parse_here(packet, l3_offset)
+    }
+
+    /// As [`Self::parse_into`], but part of the caller: for what every packet passes, where a call
+    /// is felt.
+    #[inline(always)]
+    pub fn parse_here<P: PacketRead>(&mut self, packet: &P, l3_offset: u32) -> Option<DropReason> {
         match self.fill(packet, l3_offset) {
             Ok(()) => None,
             Err(Malformed(reason)) => Some(reason),
@@ -117,10 +124,6 @@ impl Summary {
         let [first] = packet.load::<1>(l3_offset).ok_or(INVALID)?;
         self.l3_offset = l3_offset;
         self.l3_length = packet.length().wrapping_sub(l3_offset);
-        self.key.source_port = Port::NONE;
-        self.key.destination_port = Port::NONE;
-        self.key.zone = [0; 2];
-        self.key.reserved = 0;
         self.identification = [0; 4];
         self.class = PacketClass::Flow;
         self.fragment = Fragment::Whole;
@@ -154,15 +157,14 @@ impl Summary {
         let offset = self.l4_offset;
         match self.key.protocol {
             Protocol::TCP => {
-                let [a, b, c, d] = packet.load::<4>(offset).ok_or(TRUNCATED)?;
-                let [offset_byte, flags] =
-                    packet.load::<2>(offset.wrapping_add(12)).ok_or(TRUNCATED)?;
+                let [ports, _, _, offset_and_flags] =
+                    packet.load_words::<4>(offset).ok_or(TRUNCATED)?;
+                let [offset_byte, flags, _, _] = offset_and_flags.to_ne_bytes();
                 let header = u32::from(offset_byte >> 4).wrapping_mul(4);
                 if header < 20 || self.headers_length.wrapping_add(header) > self.l3_length {
                     return Err(TRUNCATED);
                 }
-                self.key.source_port = Port([a, b]);
-                self.key.destination_port = Port([c, d]);
+                self.set_ports(ports);
                 self.tcp_flags = flags
                     & (tcp_flags::FIN
                         | tcp_flags::SYN
@@ -173,9 +175,8 @@ impl Summary {
                 self.headers_length = self.headers_length.wrapping_add(header);
             }
             Protocol::UDP | Protocol::SCTP => {
-                let [a, b, c, d, _, _, _, _] = packet.load::<8>(offset).ok_or(TRUNCATED)?;
-                self.key.source_port = Port([a, b]);
-                self.key.destination_port = Port([c, d]);
+                let [ports, _] = packet.load_words::<2>(offset).ok_or(TRUNCATED)?;
+                self.set_ports(ports);
                 self.headers_length = self.headers_length.wrapping_add(8);
             }
             Protocol::ICMP if self.is_v4 => self.icmp(packet.load::<8>(offset).ok_or(TRUNCATED)?),
@@ -189,6 +190,13 @@ impl Summary {
         Ok(())
     }
 
+    /// Ports as they stand side by side in a header.
+    #[inline(always)]
+    fn set_ports(&mut self, ports: u32) {
+        let [a, b, c, d] = ports.to_ne_bytes();
+        self.key.set_ports(Port([a, b]), Port([c, d]));
+    }
+
     /// Echo (RFC 792, RFC 4443 section 4) has an identifier in the place of a port; errors
     /// (RFC 792; RFC 4443 section 3) belong to the flow of the packet inside.
     #[inline(always)]
@@ -199,9 +207,9 @@ impl Summary {
         self.headers_length = self.headers_length.wrapping_add(8);
         let (request, reply) = if self.is_v4 { (8, 0) } else { (128, 129) };
         if kind == request {
-            self.key.source_port = Port([a, b]);
+            self.key.set_ports(Port([a, b]), Port::NONE);
         } else if kind == reply {
-            self.key.destination_port = Port([a, b]);
+            self.key.set_ports(Port::NONE, Port([a, b]));
         } else {
             self.class = match (self.is_v4, kind) {
                 (true, 3 | 4 | 11 | 12) | (false, 1..=127) => PacketClass::IcmpError,
@@ -236,29 +244,11 @@ impl Summary {
     #[inline(always)]
     fn ipv4<P: PacketRead>(&mut self, packet: &P) -> Result<(), Malformed> {
         const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
-        let header = packet.load::<20>(self.l3_offset).ok_or(INVALID)?;
-        let [
-            vihl,
-            _,
-            l0,
-            l1,
-            i0,
-            i1,
-            f0,
-            f1,
-            ttl,
-            protocol,
-            _,
-            _,
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ] = header;
+        let [start, second, third, source, destination] =
+            packet.load_words::<5>(self.l3_offset).ok_or(INVALID)?;
+        let [vihl, _, l0, l1] = start.to_ne_bytes();
+        let [i0, i1, f0, f1] = second.to_ne_bytes();
+        let [ttl, protocol, _, _] = third.to_ne_bytes();
         let header_length = u32::from(vihl & 0x0f).wrapping_mul(4);
         let total_length = u32::from(u16::from_be_bytes([l0, l1]));
         // A total length of zero is a packet of more than 64 kB before segmentation (BIG TCP).
@@ -270,9 +260,11 @@ impl Summary {
             return Err(INVALID);
         }
         let offset = u16::from_be_bytes([f0 & 0x1f, f1]);
-        self.key.source = Address::from_v4([s0, s1, s2, s3]);
-        self.key.destination = Address::from_v4([d0, d1, d2, d3]);
-        self.key.protocol = Protocol(protocol);
+        self.key = FlowKey::new(
+            Address::from_v4(source.to_ne_bytes()),
+            Address::from_v4(destination.to_ne_bytes()),
+            Protocol(protocol),
+        );
         self.l4_offset = self.l3_offset.wrapping_add(header_length);
         self.ttl = ttl;
         self.is_v4 = true;
@@ -291,13 +283,13 @@ impl Summary {
         const INVALID: Malformed = Malformed(DropReason::InvalidPacket);
         const INVALID_CHAIN: Malformed = Malformed(DropReason::InvalidExtensionHeader);
         let offset = self.l3_offset;
-        let [_, _, _, _, p0, p1, next, hop_limit] = packet.load::<8>(offset).ok_or(INVALID)?;
+        let [_, second, addresses @ ..] = packet.load_words::<10>(offset).ok_or(INVALID)?;
+        let [p0, p1, next, hop_limit] = second.to_ne_bytes();
         let total_length = u32::from(u16::from_be_bytes([p0, p1])).wrapping_add(40);
         if total_length > self.l3_length {
             return Err(INVALID);
         }
-        self.key.source = Address(packet.load::<16>(offset.wrapping_add(8)).ok_or(INVALID)?);
-        self.key.destination = Address(packet.load::<16>(offset.wrapping_add(24)).ok_or(INVALID)?);
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
         self.ttl = hop_limit;
         self.is_v4 = false;
         // A payload length of zero is a jumbo packet (BIG TCP).
@@ -338,7 +330,11 @@ impl Summary {
         if matches!(protocol, 0 | 43 | 44 | 60) && !matches!(self.fragment, Fragment::Later) {
             return Err(INVALID_CHAIN);
         }
-        self.key.protocol = Protocol(protocol);
+        self.key = FlowKey::new(
+            Address::from_v6([s0, s1, s2, s3]),
+            Address::from_v6([d0, d1, d2, d3]),
+            Protocol(protocol),
+        );
         self.l4_offset = at;
         Ok(())
     }

@@ -3,7 +3,6 @@
 
 use crate::decision::Workspace;
 use crate::fate::{Fate, Redirect};
-use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::fragment::{FragmentKey, FragmentRow};
@@ -37,7 +36,7 @@ pub fn parse<P: PacketWrite, T: Tables>(
         ETHERTYPE_ARP if from_pod => return fate_of(arp(packet), arrival.ifindex),
         _ => return refuse(from_pod, DropReason::UnsupportedL3),
     }
-    if let Some(reason) = summary.parse_into(packet, ETHERNET_LENGTH) {
+    if let Some(reason) = summary.parse_here(packet, ETHERNET_LENGTH) {
         // What is not for pods may still be for the node, whose stack knows more protocols.
         return refuse(from_pod || matches!(arrival.hook, Hook::FromHost), reason);
     }
@@ -129,8 +128,14 @@ pub fn concerns_flows<T: Tables>(tables: &T, summary: &Summary) -> bool {
 
 /// Gives later fragments the ports of their first one.
 #[inline(always)]
-pub fn follow_fragments<T: Tables>(tables: &T, arrival: &Arrival, summary: &mut Summary) -> Fate {
-    let key = FragmentKey {
+pub fn follow_fragments<T: Tables>(tables: &T, workspace: &mut Workspace) -> Fate {
+    let Workspace {
+        arrival,
+        summary,
+        fragment: key,
+        ..
+    } = workspace;
+    *key = FragmentKey {
         source: summary.key.source,
         destination: summary.key.destination,
         identification: summary.identification,
@@ -143,10 +148,10 @@ pub fn follow_fragments<T: Tables>(tables: &T, arrival: &Arrival, summary: &mut 
             source_port: summary.key.source_port,
             destination_port: summary.key.destination_port,
         };
-        tables.remember_fragment(&key, &row);
+        tables.remember_fragment(key, &row);
         return Fate::OPEN;
     }
-    if let Some(row) = tables.fragment(&key) {
+    if let Some(row) = tables.fragment(key) {
         summary.key.source_port = row.source_port;
         summary.key.destination_port = row.destination_port;
         return Fate::OPEN;

@@ -11,6 +11,7 @@ use crate::decision::{Outcome, Workspace};
 use crate::flow::{self, Connection, Standing};
 use crate::mapping;
 use crate::open::open;
+use crate::policy;
 use crate::related;
 use crate::service;
 use crate::source;
@@ -33,7 +34,6 @@ pub fn decide<P: PacketRead, T: Tables>(
 ) -> Outcome {
     workspace.decision.reset();
     tables.count(Counter::SlowPath);
-    workspace.decision.now = tables.now();
     let mut connection = Connection::NONE;
     let known = if matches!(workspace.summary.class, PacketClass::IcmpError) {
         related::examine(packet, tables, workspace)
@@ -57,9 +57,11 @@ pub fn decide<P: PacketRead, T: Tables>(
         related::settle(&mut workspace.decision);
         return Outcome::Forward;
     }
-    let allowed = tables.check_policy(workspace);
-    if !matches!(allowed, Outcome::Forward) {
-        return allowed;
+    if policy::is_asked(&workspace.decision) {
+        let allowed = tables.check_policy(workspace);
+        if !matches!(allowed, Outcome::Forward) {
+            return allowed;
+        }
     }
     let settled = settle(tables, workspace, &connection);
     if matches!(settled, Outcome::Forward) && workspace.decision.maps {
@@ -95,7 +97,11 @@ fn serve<T: Tables>(
         *connection = Connection::NONE;
         decision.begin_anew(key);
     }
-    tables.select_backend(workspace)
+    let wanted = &mut workspace.decision.frontend;
+    match service::addressed(tables, &workspace.summary.key, wanted) {
+        Some(frontend) => tables.select_backend(workspace, frontend),
+        None => Outcome::Forward,
+    }
 }
 
 /// First step: the connection, and whether the packet may come from where it came.

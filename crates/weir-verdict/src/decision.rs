@@ -5,7 +5,9 @@ use crate::run::Arrival;
 use crate::tables::Route;
 use crate::way::Way;
 use weir_abi::counter::Direction;
+use weir_abi::fragment::FragmentKey;
 use weir_abi::observation::Hook;
+use weir_abi::service::FrontendKey;
 use weir_abi::{
     BlockGroup, DropReason, EndpointId, EndpointRow, FlowEntry, FlowKey, Generation, Identity,
     IfIndex, ObservationPoint, PolicyCookie, PolicySet, Seconds, ServiceId, TraceReason,
@@ -130,6 +132,8 @@ pub struct Decision {
     pub inner: Inner,
     /// The tuple by which an ICMP error's flow was found.
     pub inner_flow: FlowKey,
+    /// The address that a service was looked for under.
+    pub frontend: FrontendKey,
     /// The packet is an ICMP error about a flow.
     pub related: bool,
     /// The flow is translated: the tuple that its answers carry has to be reserved before its entries
@@ -217,6 +221,7 @@ impl Default for Decision {
             pair_key: FlowKey::default(),
             inner: Inner::EMPTY,
             inner_flow: FlowKey::default(),
+            frontend: FrontendKey::default(),
             related: false,
             maps: false,
             rejects: false,
@@ -248,6 +253,8 @@ pub struct Workspace {
     pub arrival: Arrival,
     /// The packet as it came (inside the tunnel, where it came by one); meaningful with `parsed`.
     pub summary: Summary,
+    /// What a fragment's ports were looked for under: here, because it would fill the stack.
+    pub fragment: FragmentKey,
     pub parsed: bool,
     /// The flow table has been asked for the packet's own tuple and has no entry.
     pub absent: bool,
@@ -263,6 +270,7 @@ impl Default for Workspace {
                 tunnel_source: None,
             },
             summary: Summary::EMPTY,
+            fragment: FragmentKey::default(),
             parsed: false,
             absent: false,
         }

@@ -106,19 +106,13 @@ pub fn find<'t, T: Tables>(
         };
     }
     *pair_key = key.reversed();
-    if let Some(pair) = tables.flow(pair_key)
+    // A SYN opens whatever is there: what it belongs to was under its own tuple. A left-over of the
+    // other direction is met when the tuple of the answers is reserved.
+    if !opens(summary)
+        && let Some(pair) = tables.flow(pair_key)
         && points_to(&pair, pair_key, key)
         && pair.expires() > now
     {
-        let closed = pair.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
-        if closed && opens(summary) {
-            return Connection {
-                own: None,
-                pair: None,
-                reply: false,
-                standing: Standing::Reopened,
-            };
-        }
         let reply = !pair.fixed().kind.contains(Kind::REPLY);
         return Connection {
             own: None,

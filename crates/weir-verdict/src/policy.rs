@@ -14,10 +14,18 @@ use weir_abi::observation::Hook;
 use weir_abi::policy::{PARTS_MAX, PeerKind, PolicyDirection, PolicyKey, PortRule, rule_flags};
 use weir_abi::{BlockGroup, DropReason, EndpointId, Identity, PolicyCookie, Port, Protocol};
 
-/// Rows that one question can meet: three kinds of peers, each in parts.
-const ROWS_MAX: u32 = 3 * PARTS_MAX as u32;
+/// Kinds of peers that one question is about: [`PeerKind`] has no more.
+const PEERS_MAX: u32 = 3;
+/// Rows that it can meet: each kind of peer can have several parts.
+const ROWS_MAX: u32 = PEERS_MAX * PARTS_MAX as u32;
 
-/// Step of the slow path once both ends are known.
+/// Whether either end is an endpoint that policies isolate.
+#[inline(always)]
+pub const fn is_asked(decision: &Decision) -> bool {
+    (decision.source.flags | decision.destination.flags) & (ENFORCE_EGRESS | ENFORCE_INGRESS) != 0
+}
+
+/// Step of the slow path once both ends are known, where [`is_asked`].
 #[inline(always)]
 pub fn check<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
     let Workspace {
@@ -126,7 +134,20 @@ pub fn ask<T: Tables>(
         rank: 0,
         cookie: 0,
     };
-    tables.repeat(ROWS_MAX, &mut search);
+    // Nearly always one row holds all that there is about a peer. A loop that the kernel runs, which
+    // is a call for each row, is for the others, and for them only once: the verifier follows each.
+    let mut continues = search.look();
+    for _ in 1..PEERS_MAX {
+        if !search.next_peer() {
+            continues |= search.look();
+        }
+    }
+    if continues != 0 {
+        // From the start: among equal rules the first one wins, in the order of the rows.
+        (search.rank, search.cookie) = (0, 0);
+        search.key = PolicyKey::new(own.policy_set, direction, PeerKind::Any, 0);
+        tables.repeat(ROWS_MAX, &mut search);
+    }
     let [a, b, c, d, ..] = search.cookie.to_le_bytes();
     Answer {
         cookie: PolicyCookie(u32::from_le_bytes([a, b, c, d])),
@@ -167,7 +188,7 @@ const fn opaque(number: u64) -> u64 {
     number
 }
 
-/// The look-ups of one question, as a loop that the kernel runs.
+/// The look-ups of one question.
 struct Search<'a, T> {
     tables: &'a T,
     key: PolicyKey,
@@ -184,8 +205,21 @@ struct Search<'a, T> {
 impl<T: Tables> Repeat for Search<'_, T> {
     #[inline(always)]
     fn once(&mut self, _turn: u32) -> bool {
+        let part = self.key.part.wrapping_add(1);
+        if self.look() != 0 && part < PARTS_MAX {
+            self.key.part = part;
+            return false;
+        }
+        self.next_peer()
+    }
+}
+
+impl<T: Tables> Search<'_, T> {
+    /// Considers the rules of one row; other than 0 where another part follows.
+    #[inline(always)]
+    fn look(&mut self) -> u64 {
         let Some(row) = self.tables.policy(&self.key) else {
-            return self.next_peer();
+            return 0;
         };
         let before = (self.rank, self.cookie);
         let mut left = row.count;
@@ -197,20 +231,13 @@ impl<T: Tables> Repeat for Search<'_, T> {
             self.consider(rule);
         }
         // The row's memory may have passed to another one while it was read.
-        if row.set != self.key.set || row.peer != self.key.peer {
-            (self.rank, self.cookie) = before;
-            return self.next_peer();
-        }
-        let part = self.key.part.wrapping_add(1);
-        if row.continues != 0 && part < PARTS_MAX {
-            self.key.part = part;
-            return false;
-        }
-        self.next_peer()
+        let other = u64::from(row.set.0 ^ self.key.set.0) | u64::from(row.peer ^ self.key.peer);
+        let own = !below(0, other);
+        self.rank = (self.rank & own) | (before.0 & !own);
+        self.cookie = (self.cookie & own) | (before.1 & !own);
+        u64::from(row.continues) & own
     }
-}
 
-impl<T: Tables> Search<'_, T> {
     /// Takes a rule that matches and is not weaker than what was found before. Without branches:
     /// the verifier would follow each of them through the rules that come after.
     #[inline(always)]

@@ -66,7 +66,7 @@ pub fn start<P: PacketWrite, T: Tables>(
     }
     workspace.parsed = true;
     if !matches!(workspace.summary.fragment, Fragment::Whole) {
-        let followed = follow_fragments(tables, &workspace.arrival, &mut workspace.summary);
+        let followed = follow_fragments(tables, workspace);
         if !followed.is_open() {
             workspace.decision.reset();
             return followed;
@@ -78,7 +78,9 @@ pub fn start<P: PacketWrite, T: Tables>(
         return fate_of(link_local(packet, &workspace.summary), ifindex);
     }
 
+    // The only look at the clock: it costs as much as a look-up.
     let now = tables.now();
+    workspace.decision.now = now;
     let segment_size = packet.segment_size();
     let mut through_neighbour = false;
     // A dry run is asked for reasons, which the fast path does not know.

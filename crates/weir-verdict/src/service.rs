@@ -16,17 +16,31 @@ use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds, Slot};
 use weir_packet::Summary;
 use weir_packet::hash::{hash_of, hash_of_address};
 
-/// Step of the slow path for a new connection: where the packet was sent to a service,
-/// [`Decision::after`] gets the address of a backend.
+/// The service that a new connection is for, if it is for one. `wanted` is memory for its key.
 #[inline(always)]
-pub fn select<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+pub fn addressed<'t, T: Tables>(
+    tables: &'t T,
+    key: &FlowKey,
+    wanted: &mut FrontendKey,
+) -> Option<&'t FrontendRow> {
+    if !has_services(key.protocol) {
+        return None;
+    }
+    *wanted = FrontendKey::new(key.destination, key.destination_port, key.protocol);
+    tables.frontend(wanted)
+}
+
+/// Step of the slow path for a new connection that is for a service: [`Decision::after`] gets the
+/// address of a backend.
+#[inline(always)]
+pub fn select<T: Tables>(tables: &T, workspace: &mut Workspace, frontend: &FrontendRow) -> Outcome {
     let Workspace {
         decision,
         arrival,
         summary,
         ..
     } = workspace;
-    Outcome::of(translate(tables, arrival, summary, decision))
+    Outcome::of(translate(tables, arrival, summary, decision, frontend))
 }
 
 #[inline(always)]
@@ -35,15 +49,9 @@ fn translate<T: Tables>(
     arrival: &Arrival,
     summary: &Summary,
     decision: &mut Decision,
+    frontend: &FrontendRow,
 ) -> Result<(), Outcome> {
     let key = &summary.key;
-    if !has_services(key.protocol) {
-        return Ok(());
-    }
-    let wanted = FrontendKey::new(key.destination, key.destination_port, key.protocol);
-    let Some(frontend) = tables.frontend(&wanted) else {
-        return Ok(());
-    };
     decision.service = frontend.service;
     let scope = Scope::of(arrival.hook);
     if matches!(scope, Scope::External) && frontend.kind == FrontendKind::ClusterIp as u8 {

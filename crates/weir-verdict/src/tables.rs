@@ -94,11 +94,11 @@ pub trait Tables {
     }
 
     /// As [`Self::decide`].
-    fn select_backend(&self, workspace: &mut Workspace) -> Outcome
+    fn select_backend(&self, workspace: &mut Workspace, frontend: &FrontendRow) -> Outcome
     where
         Self: Sized,
     {
-        service::select(self, workspace)
+        service::select(self, workspace, frontend)
     }
 
     /// As [`Self::decide`].

@@ -205,7 +205,7 @@ fn through_tunnel<T: Tables>(
         route.mtu
     };
     if let Some(learned) = tables.tunnel_mtu(&node.remote)
-        && learned.expires > tables.now()
+        && learned.expires > decision.now
         && learned.mtu < u32::from(outer)
     {
         outer = low_half(learned.mtu);

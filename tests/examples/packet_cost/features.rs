@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What services and policies cost a packet: with few and with ten thousand of them.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS, READY};
 use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow, PortRule};
 use weir_abi::service::{BackendRow, BackendRun, FrontendKey, FrontendKind, FrontendRow};
@@ -9,9 +9,9 @@ use weir_abi::{
     Address, EndpointId, EndpointRow, FrontendId, Identity, IfIndex, MacAddress, PolicyCookie,
     PolicySet, Port, Protocol, ServiceId,
 };
-use weir_datapath::{Datapath, Hook, TestRun, per_packet};
+use weir_datapath::Datapath;
 
-use super::{Family, LINK, ROUNDS, report, single_runs};
+use super::{Bench, DROP, Family, LINK, REDIRECT, ROUNDS};
 
 /// Services beside the first one, and rules beside the one that decides.
 const MANY: u32 = 10_000;
@@ -23,39 +23,32 @@ const DENIED: u16 = 101;
 const FLOWS: std::ops::Range<u16> = 2_000..4_000;
 
 /// Measures on a table that has no other flows; `own_cost` is what a run costs beside its packet.
-pub(crate) fn measure(datapath: &Datapath, family: Family, own_cost: f64) -> Result<()> {
-    let program = datapath.programs.get(Hook::FromContainer);
+pub(crate) fn measure(bench: &Bench, own_cost: f64) -> Result<()> {
+    let Bench {
+        datapath, family, ..
+    } = bench;
+    let family = *family;
     let case = |name: &str, client, to: Address, port: u16| -> Result<()> {
         let frame = |syn| family.frame_to(client, 50_000, to, port, syn);
-        let (syn, packet) = (frame(true), frame(false));
-        let first = TestRun::new(&syn).device(IfIndex(LINK)).run(program)?;
-        ensure!(
-            first.verdict == super::REDIRECT,
-            "{name}: {}",
-            first.verdict
-        );
-        let hot = TestRun::new(&packet).device(IfIndex(LINK));
-        let single = per_packet(program, &vec![hot; ROUNDS * 20], 1)?;
-        report(
-            &format!("{name}-established"),
-            family,
-            single - own_cost,
-            single,
-        );
+        bench.expect(&frame(true), REDIRECT)?;
+        let single = bench.alone(&vec![frame(false); ROUNDS * 20])?;
+        bench.report(&format!("{name}-established"), single - own_cost, single);
         let new: Vec<Vec<u8>> = FLOWS
             .map(|source| family.frame_to(client, source, to, port, true))
             .collect();
-        let new = single_runs(program, &new)?;
-        report(&format!("{name}-new"), family, new - own_cost, new);
+        let new = bench.alone(&new)?;
+        bench.report(&format!("{name}-new"), new - own_cost, new);
         Ok(())
     };
+    // A refused packet stays as it is, so that it can be measured as an established one is: in a row. By itself it
+    // finds the whole slow path cold.
     let denial = |name: &str| -> Result<()> {
         let frame = family.frame_to(DENIED, 50_000, family.pod(0), 80, true);
-        let run = TestRun::new(&frame).device(IfIndex(LINK));
-        let verdict = run.clone().run(program)?.verdict;
-        ensure!(verdict == 2, "{name}: {verdict}");
-        let single = per_packet(program, &vec![run; ROUNDS * 20], 1)?;
-        report(name, family, single - own_cost, single);
+        bench.expect(&frame, DROP)?;
+        let in_a_row = bench.in_a_row(&frame)?;
+        bench.report(name, in_a_row, in_a_row);
+        let single = bench.alone(&vec![frame; ROUNDS * 20])?;
+        bench.report(&format!("{name}-alone"), single - own_cost, single);
         Ok(())
     };
     add_isolated(datapath, family)?;
