@@ -12,6 +12,7 @@ mod ci;
 mod demo;
 mod docs;
 mod host;
+mod image;
 mod output;
 mod process;
 mod setup;
@@ -37,6 +38,7 @@ enum Command {
     Setup(setup::Args),
     BuildBpf(build_bpf::Args),
     Build(build::Args),
+    Image(image::Args),
     Test(test::Args),
     Demo(demo::Args),
     Bench(bench::Args),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::BuildBpf(args) => build_bpf::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
