@@ -13,6 +13,7 @@ mod cluster;
 mod demo;
 mod docs;
 mod host;
+mod image;
 mod output;
 mod process;
 mod setup;
@@ -38,6 +39,7 @@ enum Command {
     Setup(setup::Args),
     BuildBpf(build_bpf::Args),
     Build(build::Args),
+    Image(image::Args),
     Test(test::Args),
     Demo(demo::Args),
     Cluster(cluster::Args),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::BuildBpf(args) => build_bpf::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Cluster(args) => cluster::run(&args),

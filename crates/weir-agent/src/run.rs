@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use weir_cluster::ApiAccess;
+use weir_cluster::api::{DaemonSetRef, Fate};
 use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
 use weir_net::{NetNamespace, Netlink, Watch};
@@ -32,6 +34,9 @@ use crate::{collect, health_check, ring, telemetry};
 
 /// How long requests that are being answered hold up the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How long an agent that is being stopped waits to hear whether it is to come back. Whoever stops it
+/// waits ten seconds.
+const LAST_QUESTION: Duration = Duration::from_secs(4);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT.
 pub fn run(args: Args) -> Result<(), AgentError> {
@@ -77,7 +82,11 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let (inputs, received) = channel();
     let mut helpers = Helpers::new(&shared, PolicyLog::new(args.policy_log));
 
-    let source = Source::start(args.objects.as_deref(), args.kubeconfig, &shared, &inputs)?;
+    let access = ApiAccess {
+        kubeconfig: args.kubeconfig,
+        server: shared.config.api_server.clone(),
+    };
+    let source = Source::start(args.objects.as_deref(), &access, &shared, &inputs)?;
     let parts = Parts {
         shared: Arc::clone(&shared),
         store,
@@ -86,7 +95,12 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         remover,
         sweeper,
         loader,
-        on_loaded: install_then(&shared, args.cni, args.socket.clone(), helpers.on_loaded()),
+        on_loaded: install_then(
+            &shared,
+            args.cni.clone(),
+            args.socket.clone(),
+            helpers.on_loaded(),
+        ),
     };
     let mut core = Core::restore(parts);
     helpers.watch_network(watch, inputs.clone())?;
@@ -105,6 +119,9 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let served = serve(&args.socket, args.metrics_address, api, ended);
 
     tracing::info!("agent stops; links and maps stay in place");
+    if let Some(set) = &args.daemon_set {
+        leave(set, &access, &args.cni);
+    }
     let _ = inputs.send(Input::Stop);
     let _ = reconcile.join();
     drop(source);
@@ -124,6 +141,17 @@ fn install_then(shared: &Arc<Shared>, cni: CniArgs, socket: PathBuf, then: OnLoa
             Err(error) => shared.report("cni", false, chain(&error)),
         }
     })
+}
+
+/// With its DaemonSet gone, nobody would answer the container runtime any more: it is told so.
+fn leave(set: &DaemonSetRef, access: &ApiAccess, cni: &CniArgs) {
+    if access.fate(set, LAST_QUESTION) != Fate::Gone {
+        return;
+    }
+    match cni.remove() {
+        Ok(()) => tracing::info!(%set, "the DaemonSet is gone: CNI configuration removed"),
+        Err(error) => tracing::error!(error = chain(&error), "the CNI configuration stays"),
+    }
 }
 
 fn node_name(given: Option<&str>) -> Result<NodeName, AgentError> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the cluster's objects come from: a folder or an API server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -25,7 +25,7 @@ impl Source {
     /// Follows the folder, or the API server where there is none.
     pub(crate) fn start(
         objects: Option<&Path>,
-        kubeconfig: Option<PathBuf>,
+        access: &ApiAccess,
         shared: &Arc<Shared>,
         inputs: &Sender<Input>,
     ) -> Result<Self, SourceError> {
@@ -39,12 +39,8 @@ impl Source {
                 _api: None,
             });
         }
-        let access = ApiAccess {
-            kubeconfig,
-            server: shared.config.api_server.clone(),
-        };
         let of_watches = Arc::clone(shared);
-        let api = ApiWatcher::start(&access, move |told| match told {
+        let api = ApiWatcher::start(access, move |told| match told {
             Told::Objects(look) => {
                 let _ = inputs.send(Input::Source(look));
             }

@@ -10,6 +10,7 @@ mod access;
 mod health;
 mod kind;
 mod mirror;
+mod owner;
 mod raw;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use self::health::ApiHealth;
 use self::health::Notes;
 use self::kind::Kind;
 use self::mirror::{Mirror, Step};
+pub use self::owner::{DaemonSetRef, Fate};
 use crate::{Batch, SourceError};
 
 /// How often the health line is looked at.
