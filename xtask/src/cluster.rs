@@ -5,7 +5,6 @@
 //! in a namespace of its own. Nothing is pulled from a registry: Kubernetes is built from its Go modules, images are
 //! packed from these programs and Debian's. `tests/cluster` holds what is not Rust, `docs/test-cluster.md` the facts.
 
-mod archive;
 mod control_plane;
 mod e2e;
 mod images;
@@ -28,9 +27,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::host;
 use crate::process::{display, is_root, root_command};
-use crate::{build, host};
 use place::{Name, Place};
+use weir::Weir;
 
 /// Real Kubernetes on this machine, with Weir, and the official tests of the network
 #[derive(Debug, clap::Args)]
@@ -68,19 +68,17 @@ enum Verb {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.verb {
         Verb::Build => build_all(),
-        Verb::Up(up) => match &up.built {
-            Some(weir) => up::up(&args.name, up, weir),
-            None => {
-                host::require()?;
-                build_all()?;
-                let weir = build::build(false)?;
-                if is_root() {
-                    up::up(&args.name, up, &weir)
-                } else {
-                    as_root(&[OsString::from("--built"), weir.into()])
-                }
+        Verb::Up(up) if up.built => up::up(&args.name, up, &Weir::built()),
+        Verb::Up(up) => {
+            host::require()?;
+            build_all()?;
+            let weir = Weir::build()?;
+            if is_root() {
+                up::up(&args.name, up, &weir)
+            } else {
+                as_root(&["--built"])
             }
-        },
+        }
         Verb::Down if is_root() => up::down(&args.name),
         Verb::E2e(e2e) if is_root() || !e2e.needs_root() => {
             programs::build()?;
@@ -105,7 +103,7 @@ fn build_all() -> Result<()> {
 }
 
 /// The same command line again, as root.
-fn as_root(more: &[OsString]) -> Result<()> {
+fn as_root(more: &[&str]) -> Result<()> {
     let this = env::current_exe().context("cannot find this program")?;
     let mut again = root_command("env")?;
     // What sudo does not hand on by itself.

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::archive::Image;
 use super::tree::Tree;
 use super::{place, programs};
+use crate::image::archive::{self, Layer, Start};
 use crate::output;
 use crate::process::{command, stdout_of};
 
@@ -137,19 +137,19 @@ impl Kitchen<'_> {
     fn pack(
         &self,
         tree: &Tree,
-        names: Vec<String>,
-        start: &[&str],
+        names: &[String],
+        entrypoint: &[&str],
         arguments: &[&str],
     ) -> Result<()> {
-        let image = Image {
-            names,
-            entrypoint: start,
+        let mut layer = Layer::default();
+        layer.tree(tree.root())?;
+        let start = Start {
+            path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            entrypoint,
             arguments,
         };
-        image.write(
-            tree.root(),
-            &place::images().join(format!("{}.tar", self.name)),
-        )
+        let file = place::images().join(format!("{}.tar", self.name));
+        archive::write(&file, names, &start, layer)
     }
 }
 
@@ -174,14 +174,14 @@ fn pause(kitchen: &Kitchen<'_>) -> Result<()> {
     stdout_of(&mut compile)?;
     let mut names = kitchen.names("pause")?;
     names.push("images.test/pause:1".to_owned());
-    kitchen.pack(&tree, names, &["/pause"], &[])
+    kitchen.pack(&tree, &names, &["/pause"], &[])
 }
 
 fn coredns(kitchen: &Kitchen<'_>) -> Result<()> {
     let tree = kitchen.empty()?;
     tree.copy(&programs::path("coredns"), "coredns")?;
     let names = vec!["images.test/coredns:1".to_owned()];
-    kitchen.pack(&tree, names, &["/coredns"], &[])
+    kitchen.pack(&tree, &names, &["/coredns"], &[])
 }
 
 /// What most tests start: a server and client of everything. Some start a DNS server from it.
@@ -198,21 +198,21 @@ fn agnhost(kitchen: &Kitchen<'_>) -> Result<()> {
     // An old one serves as what must not be pulled.
     let mut names = kitchen.names("agnhost")?;
     names.retain(|name| !name.ends_with(":2.6"));
-    kitchen.pack(&tree, names, &["/agnhost"], &["pause"])
+    kitchen.pack(&tree, &names, &["/agnhost"], &["pause"])
 }
 
 fn network_programs(kitchen: &Kitchen<'_>) -> Result<()> {
     let tree = kitchen.with_network_programs()?;
     let mut names = kitchen.names("glibc-dns-testing")?;
     names.extend(kitchen.names("distroless-iptables")?);
-    kitchen.pack(&tree, names, &[], &["/bin/sh"])
+    kitchen.pack(&tree, &names, &[], &["/bin/sh"])
 }
 
 fn busybox(kitchen: &Kitchen<'_>) -> Result<()> {
     let tree = kitchen.with_busybox()?;
     let mut names = kitchen.names("busybox")?;
     names.push("docker.io/library/busybox:1.36".to_owned());
-    kitchen.pack(&tree, names, &[], &["/bin/sh"])
+    kitchen.pack(&tree, &names, &[], &["/bin/sh"])
 }
 
 /// Debian's nginx, unpacked beside the machine instead of installed on it.
@@ -252,7 +252,7 @@ fn nginx(kitchen: &Kitchen<'_>) -> Result<()> {
          server { listen 80; listen [::]:80; root /usr/share/nginx/html; }\n}\n",
     )?;
     let start = ["/usr/sbin/nginx", "-g", "daemon off;"];
-    kitchen.pack(&tree, kitchen.names("nginx")?, &start, &[])
+    kitchen.pack(&tree, &kitchen.names("nginx")?, &start, &[])
 }
 
 /// Sends what a kernel once mistook for an invalid connection.
@@ -261,5 +261,5 @@ fn regression(kitchen: &Kitchen<'_>) -> Result<()> {
     let program = "regression-issue-74839";
     tree.copy(&programs::path(program), program)?;
     let start = format!("/{program}");
-    kitchen.pack(&tree, kitchen.names(program)?, &[&start], &[])
+    kitchen.pack(&tree, &kitchen.names(program)?, &[&start], &[])
 }

@@ -2,7 +2,6 @@
 //! `up` and `down`: from nothing to nodes that are ready, and back to nothing.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +10,8 @@ use super::control_plane::kubectl;
 use super::network::{self, inside};
 use super::place::{self, DNS, Name, Node, Place};
 use super::processes::{self, run, wait_for};
-use super::{control_plane, keys, node, weir};
+use super::weir::Weir;
+use super::{control_plane, keys, node};
 use crate::output;
 use crate::process::{command, stdout_of};
 
@@ -22,14 +22,14 @@ pub(crate) struct Args {
     nodes: u8,
     /// A field of the agent's configuration, such as routingMode=native
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<weir::Setting>,
-    /// The weir binary; everything is built already
+    set: Vec<String>,
+    /// Everything is built already
     #[arg(long, hide = true)]
-    pub(super) built: Option<PathBuf>,
+    pub(super) built: bool,
 }
 
 /// Brings a cluster up, as root.
-pub(super) fn up(name: &Name, args: &Args, weir: &std::path::Path) -> Result<()> {
+pub(super) fn up(name: &Name, args: &Args, weir: &Weir) -> Result<()> {
     let place = Place::of(name);
     ensure!(
         !place.state().exists(),
@@ -57,7 +57,7 @@ pub(super) fn up(name: &Name, args: &Args, weir: &std::path::Path) -> Result<()>
     built
 }
 
-fn build(place: &Place, args: &Args, weir: &std::path::Path, done: &impl Fn(&str)) -> Result<()> {
+fn build(place: &Place, args: &Args, weir: &Weir, done: &impl Fn(&str)) -> Result<()> {
     keys::write(place, args.nodes)?;
     network::build(place, args.nodes)?;
     for node in Node::all(args.nodes) {
@@ -76,7 +76,7 @@ fn build(place: &Place, args: &Args, weir: &std::path::Path, done: &impl Fn(&str
         network::route_pods(place, node, &ranges)?;
     }
     done("nodes registered");
-    weir::install(place, args.nodes, weir, &args.set)?;
+    weir.install(place, args.nodes, &args.set)?;
     run(kubectl(place)
         .args(["wait", "--for=condition=Ready", "node", "--all"])
         .arg("--timeout=180s"))

@@ -1,72 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Installs Weir on a cluster that has no network yet.
+//! Installs Weir on a cluster that has no network yet, as its documentation says: image, `weir install`, kubectl.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
+use super::control_plane::kubectl;
 use super::node;
 use super::place::{API_SERVER, Node, Place};
-use super::processes::start;
+use crate::process::{command, display, stdout_of};
+use crate::{image, workspace};
 
-/// A field of the agent's configuration.
-#[derive(Clone, Debug)]
-pub(crate) struct Setting {
-    key: String,
-    value: String,
+/// What is installed. Unoptimized: it is built in a fraction of the time, and the tests judge what it does.
+#[derive(Debug)]
+pub(super) struct Weir {
+    image: PathBuf,
+    program: PathBuf,
 }
 
-impl FromStr for Setting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or("expected KEY=VALUE, such as routingMode=native")?;
+impl Weir {
+    pub(super) fn build() -> Result<Self> {
         Ok(Self {
-            key: key.to_owned(),
-            value: value.to_owned(),
+            image: image::build(true, image::NAME)?,
+            ..Self::built()
         })
     }
-}
 
-/// Starts an agent on every node.
-pub(super) fn install(place: &Place, nodes: u8, weir: &Path, settings: &[Setting]) -> Result<()> {
-    let mut configuration = format!("apiServer: {API_SERVER}\n");
-    for setting in settings {
-        let _ = writeln!(configuration, "{}: {}", setting.key, setting.value);
-    }
-    for node in Node::all(nodes) {
-        let root = place.node_root(node);
-        write(&root.join("etc/weir/config.yaml"), configuration.as_bytes())?;
-        write(
-            &root.join("etc/weir/kubeconfig"),
-            &fs::read(place.kubeconfig("admin")).context("cannot read the kubeconfig")?,
-        )?;
-        for name in ["weir", "weir-cni"] {
-            let to = root.join("opt/weir").join(name);
-            fs::create_dir_all(root.join("opt/weir")).context("cannot make /opt/weir")?;
-            fs::copy(weir.with_file_name(name), &to)
-                .with_context(|| format!("cannot write {}", to.display()))?;
+    /// What was built before.
+    pub(super) fn built() -> Self {
+        Self {
+            image: image::file(),
+            program: workspace::target_dir().join("debug/weir"),
         }
-        let arguments: Vec<String> = "/opt/weir/weir agent --kubeconfig /etc/weir/kubeconfig \
-             --cni-bin-dir /opt/cni/bin --cni-conf-dir /etc/cni/net.d"
-            .split_whitespace()
-            .chain(["--node-name", &node.to_string()])
-            .map(str::to_owned)
-            .collect();
-        let mut agent = node::run_in(place, &node.to_string(), &arguments)?;
-        start(place, &format!("weir-{node}"), &mut agent)?;
     }
-    Ok(())
-}
 
-fn write(file: &PathBuf, content: &[u8]) -> Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    pub(super) fn install(&self, place: &Place, nodes: u8, settings: &[String]) -> Result<()> {
+        for node in Node::all(nodes) {
+            node::load(place, node, &self.image)?;
+        }
+        let mut install = command(&self.program);
+        install.args(["install", "--set", &format!("apiServer={API_SERVER}")]);
+        for setting in settings {
+            install.args(["--set", setting]);
+        }
+        let manifests = stdout_of(&mut install)?;
+
+        let mut apply = kubectl(place);
+        apply
+            .args(["apply", "--filename=-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut child = apply
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", display(&apply)))?;
+        child
+            .stdin
+            .take()
+            .context("kubectl has no input")?
+            .write_all(manifests.as_bytes())
+            .context("kubectl does not read the manifests")?;
+        let status = child.wait().context("cannot wait for kubectl")?;
+        ensure!(
+            status.success(),
+            "the API server does not take what `weir install` prints ({status})"
+        );
+        Ok(())
     }
-    fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))
 }
