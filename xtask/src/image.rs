@@ -4,7 +4,7 @@
 //! Nothing is fetched and no container tool is needed: the programs are linked statically, so the image holds them,
 //! their other names and the few folders that a container runtime mounts into.
 
-mod archive;
+pub(crate) mod archive;
 mod elf;
 
 use std::fs;
@@ -14,10 +14,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{cargo, run_step};
 use crate::{build_bpf, output, setup, workspace};
-use archive::Layer;
+use archive::{Layer, Start};
 
 /// Where the image calls itself from, unless told otherwise.
-const NAME: &str = "weir.dev/weir:dev";
+pub(crate) const NAME: &str = "weir.dev/weir:dev";
 
 /// Writes target/weir-image.tar, a container image with the agent, the CNI plugin and the commands
 #[derive(Debug, clap::Args)]
@@ -44,13 +44,24 @@ pub(crate) fn build(debug: bool, name: &str) -> Result<PathBuf> {
     let plugin = program("weir-cni", "weir-cni", debug)?;
 
     output::step("writing the image");
-    let file = workspace::target_dir().join("weir-image.tar");
-    archive::write(&file, name, layer(&weir, &plugin)?)?;
+    let file = file();
+    let names = [name.to_owned()];
+    let start = Start {
+        path: "/usr/bin",
+        entrypoint: &["/usr/bin/weir"],
+        arguments: &[],
+    };
+    archive::write(&file, &names, &start, layer(&weir, &plugin)?)?;
     let size = fs::metadata(&file)
         .with_context(|| format!("cannot read {}", file.display()))?
         .len();
     output::say(format_args!("    {name}: {} MB", size / 1_000_000));
     Ok(file)
+}
+
+/// Where the image is written.
+pub(crate) fn file() -> PathBuf {
+    workspace::target_dir().join("weir-image.tar")
 }
 
 /// What lies where. The agent finds the plugin beside itself.

@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod build_bpf;
 mod ci;
+mod cluster;
 mod demo;
 mod docs;
 mod host;
@@ -41,6 +42,7 @@ enum Command {
     Image(image::Args),
     Test(test::Args),
     Demo(demo::Args),
+    Cluster(cluster::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     Traffic(bench::traffic::Args),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Traffic(args) => bench::traffic::run(&args),
         Command::Docs(args) => docs::run(&args),
