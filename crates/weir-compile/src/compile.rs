@@ -390,8 +390,9 @@ impl Compiler<'_> {
             .map(AsRef::as_ref)
             .filter(|pod| has_own_addresses(pod))
             .collect();
-        // Unknown ages last, then by name: the same pod wins at every node and after every restart.
-        pods.sort_by_key(|pod| (pod.created == 0, pod.created));
+        // What is only announced comes after everything that a status says. Unknown ages last, then by
+        // name: the same pod wins at every node and after every restart.
+        pods.sort_by_key(|pod| (pod.announced, pod.created == 0, pod.created));
         for pod in pods {
             let identity = self.numbers.get(&kind_of(pod)).copied().flatten();
             if identity.is_none() {
@@ -413,9 +414,20 @@ impl Compiler<'_> {
                 flags: 0,
             };
             for address in &pod.addresses {
-                self.claim(*address, Owner::Pod(pod.reference.clone()), row);
+                if !pod.announced || self.may_announce(pod, *address) {
+                    self.claim(*address, Owner::Pod(pod.reference.clone()), row);
+                }
             }
         }
+    }
+
+    /// A node has a say about its own ranges alone, not about addresses of others or outside the cluster.
+    fn may_announce(&self, pod: &Pod, address: IpAddr) -> bool {
+        let node = pod.node.as_ref().and_then(|node| self.world.node(node));
+        node.is_some_and(|node| {
+            let mut ranges = node.pod_cidrs.iter();
+            node.pod_cidrs.is_empty() || ranges.any(|range| range.net().contains(&address))
+        })
     }
 
     /// Writes who is behind a single address unless somebody else is; tells whether it did.

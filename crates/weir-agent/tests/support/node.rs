@@ -123,6 +123,7 @@ impl Node {
             interface: "eth0".to_owned(),
             namespace: "shop".to_owned(),
             pod: "web".to_owned(),
+            uid: None,
             requested_addresses: Vec::new(),
         };
         change(&mut request);

@@ -17,6 +17,7 @@ fn node(name: &str, addresses: &[&str], cidrs: &[&str]) -> Change {
         name: NodeName::new(name).unwrap(),
         labels: Labels::default(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        uid: None,
         pod_cidrs: cidrs
             .iter()
             .map(|text| PodCidr::parse(text).unwrap())
@@ -34,6 +35,8 @@ fn pod(name: &str, node: &str, addresses: &[&str]) -> Pod {
         container_ports: Vec::new(),
         created: 0,
         workload: None,
+        uid: None,
+        announced: false,
     }
 }
 
@@ -269,6 +272,42 @@ fn a_duplicate_address_stays_with_the_first_and_is_reported() {
             "pod shop/aa-younger claims address 10.244.2.9, which pod shop/zz-older has: pod shop/zz-older keeps it",
         ],
     );
+}
+
+#[test]
+fn what_is_only_announced_stands_behind_everything_else() {
+    let announced = |name, created, addresses: &[&str]| Pod {
+        announced: true,
+        created,
+        ..pod(name, "n2", addresses)
+    };
+    let mut changes = two_nodes();
+    let known = Pod {
+        created: 9,
+        ..pod("known", "n2", &["10.244.2.9"])
+    };
+    let of_others = announced(
+        "greedy",
+        1,
+        &[
+            "172.18.0.3",
+            "10.244.2.9",
+            "10.244.1.7",
+            "203.0.113.5",
+            "10.244.2.20",
+        ],
+    );
+    changes.extend([known, of_others].map(|pod| Change::Pod(Arc::new(pod))));
+    let out = compiled(changes, &settings(RoutingMode::Tunnel), &[]);
+    let owner = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        out.owners.get(&address.into()).map(ToString::to_string)
+    };
+    assert_eq!(owner("10.244.2.9").as_deref(), Some("pod shop/known"));
+    assert_eq!(owner("172.18.0.3").as_deref(), Some("node n2"));
+    assert_eq!(owner("10.244.2.20").as_deref(), Some("pod shop/greedy"));
+    // Of another node's range, and outside the cluster.
+    assert_eq!((owner("10.244.1.7"), owner("203.0.113.5")), (None, None));
 }
 
 #[test]
