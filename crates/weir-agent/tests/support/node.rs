@@ -168,7 +168,7 @@ pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A cgroup of the test's own: programs at the machine's would meet the sockets of everybody.
-fn cgroup() -> PathBuf {
+pub(crate) fn cgroup() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("weir-agent-test-{}-{number}", std::process::id());
