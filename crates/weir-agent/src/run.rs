@@ -89,6 +89,7 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let source = Source::start(args.objects.as_deref(), &access, &shared, &inputs)?;
     let parts = Parts {
         shared: Arc::clone(&shared),
+        writer: source.writer(),
         store,
         constants,
         netlink,
