@@ -95,7 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Verb::Node { node, arguments } if is_root() => {
             pass_through(&mut node::run_in(&Place::of(&args.name), node, arguments)?)
         }
-        Verb::Down | Verb::E2e(_) | Verb::Article | Verb::Kubectl { .. } | Verb::Node { .. } => as_root(&[]),
+        Verb::Down | Verb::E2e(_) | Verb::Article | Verb::Kubectl { .. } | Verb::Node { .. } => {
+            as_root(&[])
+        }
     }
 }
 

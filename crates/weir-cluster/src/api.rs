@@ -15,6 +15,7 @@ mod mirror;
 mod owner;
 mod raw;
 mod remark;
+mod taint;
 mod watch;
 
 use std::io;

@@ -17,7 +17,8 @@ pub(super) fn run(place: &Place) -> Result<()> {
     let kubectl = programs::path("kubectl");
     let mut paths: Vec<PathBuf> = kubectl.parent().map(Path::to_owned).into_iter().collect();
     paths.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let path: OsString = env::join_paths(paths).context("a folder of PATH cannot be named in it")?;
+    let path: OsString =
+        env::join_paths(paths).context("a folder of PATH cannot be named in it")?;
     let script = workspace::root().join("tests/article/run.sh");
     pass_through(
         inside(place, "world", "bash")
