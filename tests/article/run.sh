@@ -13,7 +13,7 @@ clean_up() {
 	exec 3>&-
 	kubectl delete --ignore-not-found --wait=false -n default pod/sender pod/log >/dev/null 2>&1
 	kubectl delete --ignore-not-found networklogging default >/dev/null 2>&1
-	kubectl delete --ignore-not-found -f "$HERE/logging.yaml" -f "$WORK/fixtures.yaml" >/dev/null 2>&1
+	kubectl delete --ignore-not-found -f "$HERE/logging.yaml" -f "$HERE/policies.yaml" -f "$WORK/fixtures.yaml" >/dev/null 2>&1
 	rm -rf "$WORK"
 }
 trap clean_up EXIT

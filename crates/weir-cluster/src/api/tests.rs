@@ -253,6 +253,20 @@ fn a_server_without_the_definition_is_no_failure() {
 }
 
 #[test]
+fn a_definition_may_be_deleted_while_it_is_watched() {
+    let server = Server::start();
+    server.set_unknown(&[]);
+    let mut reader = Reader::new(&server.access());
+    reader.wait("all kinds", |reader| {
+        reader.health.message.ends_with("8 kinds watched")
+    });
+    server.set_unknown(&["networkloggings"]);
+    reader.wait("health without the kind", |reader| {
+        reader.health.healthy && reader.health.message.contains("no NetworkLogging there")
+    });
+}
+
+#[test]
 fn a_remark_becomes_one_event_of_the_object() {
     let server = Server::start();
     let policy =

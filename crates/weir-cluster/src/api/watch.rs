@@ -106,6 +106,16 @@ fn step(event: Event<Raw>) -> Step {
 }
 
 fn remedy(kind: Kind, error: &watcher::Error) -> Remedy {
+    // A watch of a kind whose definition was deleted is answered by a line of text for ever; a list is
+    // told that there is no such kind.
+    let answer_is_no_event = matches!(
+        error,
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_))
+            | watcher::Error::WatchStartFailed(kube::Error::SerdeError(_))
+    );
+    if kind.may_be_unknown() && answer_is_no_event {
+        return Remedy::List;
+    }
     let Some(status) = status(error) else {
         return Remedy::Wait;
     };
@@ -225,6 +235,10 @@ mod tests {
             Remedy::Unknown,
         );
         check(Kind::Pod, &watcher::Error::NoResourceVersion, Remedy::Wait);
+        let text = || serde_json::from_str::<String>("404 page not found").unwrap_err();
+        let no_event = || watcher::Error::WatchFailed(kube::Error::SerdeError(text()));
+        check(Kind::NetworkLogging, &no_event(), Remedy::List);
+        check(Kind::Pod, &no_event(), Remedy::Wait);
     }
 
     #[test]

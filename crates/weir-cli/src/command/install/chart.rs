@@ -236,6 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn the_chart_has_the_same_templates_and_defaults() {
+        let chart = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/weir");
+        let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap();
+        let templates = std::fs::read_dir(chart.join("templates")).unwrap();
+        let templates: Vec<String> = templates.map(|file| read(file.unwrap().path())).collect();
+        assert_eq!(templates.len(), TEMPLATES.len());
+        for template in templates {
+            assert!(TEMPLATES.contains(&template.as_str()), "{template}");
+        }
+        let values: Value = serde_saphyr::from_str(&read(chart.join("values.yaml"))).unwrap();
+        let image = Image::default().0;
+        assert_eq!(values, json!({"name": "cilium", "image": image, "config": {}}));
+    }
+
+    #[test]
     fn names_of_images() {
         for text in ["weir", "weir.dev/weir:dev", "h:5000/a/b@sha256:00"] {
             assert!(text.parse::<Image>().is_ok(), "{text}");

@@ -86,8 +86,12 @@ impl Server {
         of_kind.map(|(_, object)| object.clone()).collect()
     }
 
+    /// Kinds that have no definition (any more). Their watches end.
     pub(super) fn set_unknown(&self, kinds: &[&'static str]) {
-        self.change(|state| state.unknown = kinds.to_vec());
+        self.change(|state| {
+            state.unknown = kinds.to_vec();
+            state.epoch += 1;
+        });
     }
 
     pub(super) fn remove(&self, plural: &str, name: &str) {
@@ -211,7 +215,14 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         shared.differs.notify_all();
         answer(stream, code, &object);
     } else if state.unknown.contains(&plural) {
-        answer(stream, "404 Not Found", &status(404, "not found"));
+        // No object, but a line of text, and the same for lists and watches.
+        let text = "404 page not found\n";
+        let length = text.len();
+        let mut stream = stream;
+        let _ = write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+        );
     } else if parameters.get("watch") == Some(&"true") {
         let from = parameters
             .get("resourceVersion")
