@@ -69,9 +69,15 @@ esac
         assert_eq!(text(&output.stdout), "fine\none word\n");
         assert_eq!(output.status.code(), Some(0));
         let asked: Vec<&str> = asked.lines().collect();
-        assert!(asked[0].starts_with("get pod web --namespace shop "), "{asked:?}");
+        assert!(
+            asked[0].starts_with("get pod web --namespace shop "),
+            "{asked:?}"
+        );
         assert!(asked[1].contains("spec.nodeName=n1"), "{asked:?}");
-        assert!(asked[2].ends_with("-- weir endpoint get shop/web"), "{asked:?}");
+        assert!(
+            asked[2].ends_with("-- weir endpoint get shop/web"),
+            "{asked:?}"
+        );
     }
 
     #[test]
@@ -79,6 +85,9 @@ esac
         let (output, _) = run(&["status"]);
         assert_eq!(output.status.code(), Some(2));
         let talk = text(&output.stderr);
-        assert!(talk.contains("2 agents") && talk.contains("--all-nodes"), "{talk}");
+        assert!(
+            talk.contains("2 agents") && talk.contains("--all-nodes"),
+            "{talk}"
+        );
     }
 }

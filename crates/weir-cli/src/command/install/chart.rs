@@ -247,7 +247,10 @@ mod tests {
         }
         let values: Value = serde_saphyr::from_str(&read(chart.join("values.yaml"))).unwrap();
         let image = Image::default().0;
-        assert_eq!(values, json!({"name": "cilium", "image": image, "config": {}}));
+        assert_eq!(
+            values,
+            json!({"name": "cilium", "image": image, "config": {}})
+        );
     }
 
     #[test]
