@@ -5,6 +5,7 @@
 //! in a namespace of its own. Nothing is pulled from a registry: Kubernetes is built from its Go modules, images are
 //! packed from these programs and Debian's. `tests/cluster` holds what is not Rust, `docs/test-cluster.md` the facts.
 
+mod article;
 mod control_plane;
 mod e2e;
 mod images;
@@ -53,6 +54,8 @@ enum Verb {
     Down,
     /// Runs the official tests of the network: all but those of network policy unless told otherwise
     E2e(e2e::Args),
+    /// Runs the commands of tests/article, each as it is printed there, and checks what they are said to do
+    Article,
     /// Runs kubectl as the administrator
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -85,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             programs::build()?;
             e2e::run(&args.name, e2e)
         }
+        Verb::Article if is_root() => article::run(&Place::of(&args.name)),
         Verb::Kubectl { arguments } if is_root() => {
             let mut kubectl = control_plane::kubectl(&Place::of(&args.name));
             pass_through(kubectl.args(arguments))
@@ -92,7 +96,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Verb::Node { node, arguments } if is_root() => {
             pass_through(&mut node::run_in(&Place::of(&args.name), node, arguments)?)
         }
-        Verb::Down | Verb::E2e(_) | Verb::Kubectl { .. } | Verb::Node { .. } => as_root(&[]),
+        Verb::Down | Verb::E2e(_) | Verb::Article | Verb::Kubectl { .. } | Verb::Node { .. } => {
+            as_root(&[])
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub fn read(text: &str) -> Text {
                     object: format!("document at line {line}"),
                     field: String::new(),
                     message,
+                    policy: None,
                 });
                 continue;
             }
@@ -49,6 +50,7 @@ pub fn read(text: &str) -> Text {
                     object,
                     field: problem.field,
                     message: problem.message,
+                    policy: None,
                 });
             }
         }

@@ -7,7 +7,7 @@ use crate::process::find_in_path;
 use crate::setup;
 
 /// A file by which a package is known to be there (a program in PATH, or a path), and the package.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -30,6 +30,8 @@ const PACKAGES: [(&str, &str); 22] = [
     ("gcc", "gcc"),
     ("/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"),
     ("getent", "libc-bin"),
+    ("python3", "python3"),
+    ("script", "bsdutils"),
 ];
 
 /// Installs what is missing.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The official tests of Kubernetes' network, on a cluster that is brought up for them: those that every Kubernetes must
-//! pass, and some of the others, drawn anew in each run; with `--full` all of them.
+//! The article's commands and the official tests of Kubernetes' network, on a cluster that is brought up for them: of the
+//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -28,8 +28,15 @@ fn test(full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let tested = finish(&mut cluster(&["up", "--nodes=2"])?).and_then(|()| {
         let mut runs = match (filter, full) {
             (Some(filter), _) => vec![cluster(&["e2e", filter])?],
-            (None, true) => vec![cluster(&["e2e"])?, cluster(&["e2e", "--netpol"])?],
-            (None, false) => vec![cluster(&["e2e", "--conformance", DRAWN])?],
+            (None, true) => vec![
+                cluster(&["article"])?,
+                cluster(&["e2e"])?,
+                cluster(&["e2e", "--netpol"])?,
+            ],
+            (None, false) => vec![
+                cluster(&["article"])?,
+                cluster(&["e2e", "--conformance", DRAWN])?,
+            ],
         };
         runs.iter_mut().try_for_each(|run| count(run, tally))
     });

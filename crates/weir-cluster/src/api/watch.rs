@@ -114,6 +114,10 @@ fn remedy(kind: Kind, error: &watcher::Error) -> Remedy {
     if kind.may_be_unknown() && status.code == 404 {
         return Remedy::Unknown;
     }
+    // Rights that were given to an agent of before it read these: nothing else may have to wait for that.
+    if kind == Kind::NodePods && status.code == 403 {
+        return Remedy::Unknown;
+    }
     // The stream knows of the first only as an event of a running watch. The second: the server has an
     // older store than before (restored from a backup), and would refuse until it has caught up.
     let expired = status.code == 410;
@@ -142,10 +146,26 @@ fn status(error: &watcher::Error) -> Option<&Status> {
 
 /// The cause alone: what it happened to is said beside it.
 fn reason(error: &watcher::Error) -> String {
-    if let Some(status) = status(error) {
-        return format!("{} (status {})", status.message.trim(), status.code);
+    match status(error) {
+        Some(status) => said(status),
+        None => innermost(error),
     }
-    let mut cause: &dyn std::error::Error = error;
+}
+
+/// The same of a single request.
+pub(super) fn reason_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => said(status),
+        other => innermost(other),
+    }
+}
+
+fn said(status: &Status) -> String {
+    format!("{} (status {})", status.message.trim(), status.code)
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -198,6 +218,11 @@ mod tests {
             Kind::NetworkLogging,
             &listed(answer(403, "forbidden")),
             Remedy::Wait,
+        );
+        check(
+            Kind::NodePods,
+            &listed(answer(403, "forbidden")),
+            Remedy::Unknown,
         );
         check(Kind::Pod, &watcher::Error::NoResourceVersion, Remedy::Wait);
     }

@@ -100,6 +100,7 @@ impl File {
             object: String::new(),
             field: String::new(),
             message,
+            policy: None,
         };
         let read = if stamp.size > Self::LARGEST {
             Err(format!("larger than {} bytes", Self::LARGEST))
@@ -145,6 +146,7 @@ impl File {
             object: key.describe(),
             field: String::new(),
             message: "stands in the file twice: the last one counts".to_owned(),
+            policy: None,
         });
         self.problems.extend(twice);
         self.problems.sort_unstable();
@@ -253,6 +255,7 @@ impl<'a> Reading<'a> {
             object,
             field,
             message,
+            policy: None,
         }
     }
 }

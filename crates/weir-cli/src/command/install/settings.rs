@@ -162,10 +162,10 @@ mod tests {
         check(
             &[
                 "mapSizes.flows=65536",
-                "mapSizes.nat=65536",
+                "mapSizes.fragments=65536",
                 "mapSizes.flows=131072",
             ],
-            &json!({"mapSizes": {"flows": 131_072, "nat": 65536}}),
+            &json!({"mapSizes": {"flows": 131_072, "fragments": 65536}}),
         );
         check(
             &["apiServer=https://[fd00::1]:6443"],

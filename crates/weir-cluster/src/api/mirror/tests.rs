@@ -44,7 +44,9 @@ fn told(batch: Option<Batch>) -> Vec<String> {
         | Change::Service(_)
         | Change::ServiceGone(_)
         | Change::EndpointSlice(_)
-        | Change::EndpointSliceGone(_) => format!("{change:?}"),
+        | Change::EndpointSliceGone(_)
+        | Change::NodePods(_)
+        | Change::NodePodsGone(_) => format!("{change:?}"),
     };
     batch.map_or_else(Vec::new, |batch| batch.changes.iter().map(show).collect())
 }
