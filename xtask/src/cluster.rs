@@ -24,9 +24,10 @@ mod weir;
 
 use std::env;
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::host;
 use crate::process::{display, is_root, root_command};
@@ -129,14 +130,8 @@ fn as_root(more: &[&str]) -> Result<()> {
     pass_through(&mut again)
 }
 
-/// Runs a command as if it had been typed instead of this one.
+/// Becomes the command, so that its exit status is what the caller sees.
 fn pass_through(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::inherit())
-        .status()
-        .with_context(|| format!("cannot start `{}`", display(command)))?;
-    if !status.success() {
-        bail!("`{}` failed ({status})", command.get_program().display());
-    }
-    Ok(())
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", display(command)))
 }

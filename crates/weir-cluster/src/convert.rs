@@ -37,6 +37,8 @@ pub(crate) enum Converted {
     Instead(Object, FieldProblem),
     /// A pod that has ended: its addresses belong to nobody.
     Ended,
+    /// A slice with a label that says: nobody balances over its endpoints.
+    Unbalanced,
     /// A kind that the world does not hold.
     Skipped(String),
 }

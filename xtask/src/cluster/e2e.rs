@@ -3,18 +3,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::network::inside;
 use super::place::{Name, Place};
+use super::processes::wait_for;
 use super::report::Report;
 use super::select::{Wish, pattern};
 use super::{programs, up};
 use crate::output;
 use crate::process::{command, display, stdout_of};
+
+/// ginkgo is given less, and ends by itself.
+const LIMIT_SECONDS: u64 = 4 * 3600;
+const TELLING: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -105,9 +110,10 @@ pub(super) fn run(name: &Name, args: &Args) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file);
-    let status = ginkgo
-        .status()
+    let child = ginkgo
+        .spawn()
         .with_context(|| format!("cannot start `{}`", ginkgo.get_program().display()))?;
+    let status = follow(child, &log, chosen.len())?;
 
     let report = Report::read(&folder.join("report.json"))
         .with_context(|| format!("the tests did not run ({status}): see {}", log.display()))?;
@@ -125,6 +131,25 @@ pub(super) fn run(name: &Name, args: &Args) -> Result<()> {
         report.names().len()
     );
     Ok(())
+}
+
+/// Waits for the end of the tests, and tells every minute how far they are.
+fn follow(mut child: Child, log: &Path, chosen: usize) -> Result<ExitStatus> {
+    let mut told = Instant::now();
+    let mut ended = None;
+    wait_for("the end of the tests", LIMIT_SECONDS, || {
+        if told.elapsed() > TELLING {
+            told = Instant::now();
+            // ginkgo's mark of a test that ran.
+            let done = fs::read_to_string(log).map_or(0, |text| text.matches('•').count());
+            output::say(format_args!("    {done} of {chosen}"));
+        }
+        ended = child.try_wait().transpose();
+        ended.is_some()
+    })?;
+    ended
+        .context("the tests have not ended")?
+        .context("cannot wait for the tests")
 }
 
 /// The names of all tests that may be chosen: a run in which nothing happens.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::control_plane::kubectl;
-use super::network::{self, inside};
+use super::network;
 use super::place::{self, DNS, Name, Node, Place};
 use super::processes::{self, run, wait_for};
 use super::weir::Weir;
@@ -93,16 +93,21 @@ fn build(place: &Place, args: &Args, weir: &Weir, done: &impl Fn(&str)) -> Resul
     .context("the pods of CoreDNS do not get ready")?;
     wait_for(
         "the cluster's DNS to answer at its service address",
-        30,
-        || {
-            let mut dig = inside(place, "node1", "dig");
-            dig.args([&format!("@{DNS}"), "+time=1", "+tries=1", "+short"])
-                .arg("kubernetes.default.svc.cluster.local");
-            stdout_of(&mut dig).is_ok_and(|answer| answer.trim() == "10.96.0.1")
-        },
+        60,
+        || dns_answers(place),
     )?;
     done("DNS answers");
     Ok(())
+}
+
+/// Asked from within a node: addresses of services are translated for its processes alone.
+fn dns_answers(place: &Place) -> bool {
+    let server = format!("@{DNS}");
+    let question = "kubernetes.default.svc.cluster.local";
+    let dig = ["dig", &server, "+time=1", "+tries=1", "+short", question].map(str::to_owned);
+    node::run_in(place, "node1", &dig)
+        .and_then(|mut dig| stdout_of(&mut dig))
+        .is_ok_and(|answer| answer.trim() == "10.96.0.1")
 }
 
 fn pod_ranges(place: &Place, node: Node) -> Vec<String> {

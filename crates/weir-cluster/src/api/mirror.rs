@@ -181,7 +181,7 @@ impl Listing {
                 refused = Some(problem);
                 before.filter(Object::is_accepted).or(Some(object))
             }
-            Ok(Converted::Ended) => None,
+            Ok(Converted::Ended | Converted::Unbalanced) => None,
             Ok(Converted::Skipped(kind)) => {
                 skipped = Some(kind);
                 None

@@ -223,7 +223,7 @@ impl<'a> Reading<'a> {
                     let problem = self.refuse(description, problem.field, problem.message);
                     remarks.problems.push(problem);
                 }
-                Ok(Converted::Ended) => {}
+                Ok(Converted::Ended | Converted::Unbalanced) => {}
                 Ok(Converted::Skipped(kind)) => *remarks.skipped.entry(kind).or_default() += 1,
                 Err(problem) => {
                     let mut accepted = self.accepted().iter();
