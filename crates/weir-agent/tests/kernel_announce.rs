@@ -425,16 +425,16 @@ mod kernel {
                 "{} pods, first packets lost: {lost}, never known: {unknown}",
                 all.len()
             );
-            println!(
-                "{}",
-                pair.nodes[0]
-                    .log()
+            for one in all.iter().filter(|one| one.connected.is_err()).take(5) {
+                println!("lost: known after {:?}, {:?}", one.known, one.connected);
+            }
+            for node in &pair.nodes {
+                let metrics = node.client.text(weir_api::path::METRICS).unwrap();
+                let dropped = metrics
                     .lines()
-                    .filter(|line| line.contains("WARN"))
-                    .take(5)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            );
+                    .filter(|line| line.contains("drop_count") && !line.starts_with('#'));
+                println!("{}", dropped.collect::<Vec<_>>().join("\n"));
+            }
             assert_eq!((lost, unknown), (0, 0));
             wait("the announcements to be withdrawn", || {
                 pair.announced(0).is_empty()

@@ -166,11 +166,6 @@ impl Machine {
         let path = format!("{}/{name}?interface=eth0", path::ENDPOINTS);
         self.client.delete(&path).unwrap();
     }
-
-    /// What the agent has written so far.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
-    }
 }
 
 impl Drop for Machine {
