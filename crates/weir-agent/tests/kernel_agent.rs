@@ -285,7 +285,8 @@ mod kernel {
                 let expected = expected.iter().map(|one| (*one).to_owned()).collect();
                 assert_eq!(routes(), expected);
             };
-            node.create(&pod(), |_| {}).unwrap();
+            let (web, new) = (pod(), pod());
+            node.create(&web, |_| {}).unwrap();
             assert_eq!(ends(), ["172.18.0.2 172.18.0.3"]);
             expect(&["10.244.1.0/29 172.18.0.2", "10.244.2.0/24 172.18.0.2"]);
 
@@ -303,7 +304,7 @@ mod kernel {
                 "10.244.11.0/29 172.18.0.2",
                 "10.244.2.0/24 172.18.0.2",
             ]);
-            let made = node.create(&pod(), |one| {
+            let made = node.create(&new, |one| {
                 (one.container_id, one.pod) = ("c2".to_owned(), "new".to_owned());
             });
             let addresses = made.unwrap().addresses;

@@ -98,7 +98,7 @@ pub(crate) fn convert(mut raw: Value) -> Result<Converted, FieldProblem> {
             logging::logging(typed(raw)?).map(Converted::Object)
         }
         ("weir.dev/v1alpha1", "NodePods") => {
-            node_pods::node_pods(typed(raw)?).map(Converted::Object)
+            node_pods::node_pods(&typed(raw)?).map(Converted::Object)
         }
         ("v1", "Service") => service::service(typed(raw)?).map(Converted::Object),
         ("discovery.k8s.io/v1", "EndpointSlice") => endpoint_slice::endpoint_slice(typed(raw)?),

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 #[path = "support/control_plane.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod control_plane;
 
 #[cfg(test)]

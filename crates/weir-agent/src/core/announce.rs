@@ -30,12 +30,13 @@ pub(crate) enum Announced {
 
 impl Announced {
     fn next(self, confirmed: bool, said: bool, now: Instant) -> Self {
+        if !confirmed {
+            return Self::Needed;
+        }
         match self {
-            Self::Needed | Self::Over if !confirmed => Self::Needed,
             // After a restart: whoever was to be told has been told by the agent before this one.
             Self::Needed if !said => Self::Over,
             Self::Needed => Self::Confirmed(now),
-            Self::Confirmed(_) if !confirmed => Self::Needed,
             Self::Confirmed(since) if now.saturating_duration_since(since) < READ_EVERYWHERE => {
                 self
             }

@@ -166,11 +166,6 @@ impl Machine {
         let path = format!("{}/{name}?interface=eth0", path::ENDPOINTS);
         self.client.delete(&path).unwrap();
     }
-
-    /// What the agent has written so far.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
-    }
 }
 
 impl Drop for Machine {
@@ -180,31 +175,39 @@ impl Drop for Machine {
     }
 }
 
-impl Pair {
-    /// None: something that this needs is not there, which is said.
-    pub(crate) fn start() -> Option<Self> {
-        if env::var_os("KUBEBUILDER_ASSETS").is_none() {
-            eprintln!(
-                "nothing done: KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver"
+/// Runs a test on the first node, where the API server is, or says why it cannot.
+pub(crate) fn with_pair(test: impl FnOnce(Pair) + Send + 'static) {
+    if env::var_os("KUBEBUILDER_ASSETS").is_none() {
+        eprintln!("nothing done: KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver");
+        return;
+    }
+    // Threads take the namespaces of the thread that starts them.
+    let done = thread::spawn(|| {
+        if let Err(error) = new_node() {
+            assert!(
+                env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
+                "root is needed: {error}"
             );
-            return None;
+            return;
         }
+        test(Pair::start());
+    });
+    if let Err(panic) = done.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn new_node() -> weir_net::Result<()> {
+    enter_new(&[Namespace::Network, Namespace::Mount])?;
+    mount::bpffs(std::path::Path::new("/sys/fs/bpf"))
+}
+
+impl Pair {
+    fn start() -> Self {
         let mut nodes = NODES.map(|(name, ..)| Machine::new(name));
-        for node in &nodes {
-            let possible = node.run(|| {
-                enter_new(&[Namespace::Network, Namespace::Mount])
-                    .and_then(|()| mount::bpffs(std::path::Path::new("/sys/fs/bpf")))
-            });
-            if let Err(error) = possible {
-                assert!(
-                    env::var_os("WEIR_REQUIRE_KERNEL").is_none(),
-                    "root is needed: {error}"
-                );
-                return None;
-            }
-        }
+        nodes[1].run(|| new_node().unwrap());
         connect(&nodes);
-        let plane = nodes[0].run(|| ControlPlane::start_at(SERVER))?;
+        let plane = ControlPlane::start_at(SERVER).expect("its programs are named");
         plane.define(DEFINITION, "/apis/weir.dev/v1alpha1/nodepods");
         plane.post(
             "/api/v1/namespaces/default/serviceaccounts",
@@ -224,7 +227,7 @@ impl Pair {
         for node in &mut nodes {
             node.start_agent(&plane);
         }
-        Some(Self { nodes, plane })
+        Self { nodes, plane }
     }
 
     /// Makes a pod object on a node; its UID.

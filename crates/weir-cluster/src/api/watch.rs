@@ -164,9 +164,10 @@ fn reason(error: &watcher::Error) -> String {
 
 /// The same of a single request.
 pub(super) fn reason_of(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => said(status),
-        other => innermost(other),
+    if let kube::Error::Api(status) = error {
+        said(status)
+    } else {
+        innermost(error)
     }
 }
 

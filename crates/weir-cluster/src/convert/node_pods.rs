@@ -54,7 +54,7 @@ impl Entry {
     }
 }
 
-pub(super) fn node_pods(raw: Raw) -> Result<Object, FieldProblem> {
+pub(super) fn node_pods(raw: &Raw) -> Result<Object, FieldProblem> {
     let node = NodeName::new(name(&raw.metadata)).map_err(|error| wrong("metadata.name", error))?;
     let mut pods = BTreeMap::new();
     for (index, entry) in raw.pods.iter().enumerate() {
@@ -81,10 +81,10 @@ mod tests {
     }
 
     fn converted(pods: &Value) -> Result<Arc<NodePods>, FieldProblem> {
-        match convert(object(pods))? {
-            Converted::Object(Object::NodePods(all)) => Ok(all),
-            other => panic!("{other:?}"),
-        }
+        let Converted::Object(Object::NodePods(all)) = convert(object(pods))? else {
+            panic!("not taken for what it is: {pods}");
+        };
+        Ok(all)
     }
 
     #[test]
