@@ -9,9 +9,11 @@ mod bench;
 mod build;
 mod build_bpf;
 mod ci;
+mod cluster;
 mod demo;
 mod docs;
 mod host;
+mod image;
 mod output;
 mod process;
 mod rustc;
@@ -38,8 +40,10 @@ enum Command {
     Setup(setup::Args),
     BuildBpf(build_bpf::Args),
     Build(build::Args),
+    Image(image::Args),
     Test(test::Args),
     Demo(demo::Args),
+    Cluster(cluster::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     Traffic(bench::traffic::Args),
@@ -56,8 +60,10 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::BuildBpf(args) => build_bpf::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Traffic(args) => bench::traffic::run(&args),
         Command::Docs(args) => docs::run(&args),

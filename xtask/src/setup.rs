@@ -115,7 +115,7 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     fs::write(linker_stamp()?, major.to_string()).context("cannot write the stamp of bpf-linker")
 }
 
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     // Always: an index that is old or lacks the security suite would give an older compiler.
     run_quietly(
         "apt-get update",

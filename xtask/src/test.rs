@@ -5,6 +5,7 @@
 //! compiled as the user and run as root.
 
 mod checks;
+mod cluster;
 mod netpol;
 mod runner;
 mod targets;
@@ -47,6 +48,8 @@ pub(crate) enum Selection {
     Lab,
     /// The network policy cases, every cell with real packets
     Netpol,
+    /// The official tests of Kubernetes' network, on real Kubernetes
+    Cluster,
     /// All of them
     All,
 }
@@ -57,7 +60,7 @@ impl Selection {
             Self::Unit => &[Level::Unit],
             Self::Kernel => &[Level::Kernel],
             Self::Lab => &[Level::Lab],
-            Self::Netpol => &[],
+            Self::Netpol | Self::Cluster => &[],
             Self::All => &[Level::Unit, Level::Kernel, Level::Lab],
         }
     }
@@ -71,7 +74,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Said before anything is built: nobody should wait minutes to learn that root is missing.
     let mut binary = None;
     let netpol = matches!(args.level, Selection::Netpol | Selection::All);
-    if netpol || levels.iter().any(|level| *level != Level::Unit) {
+    let cluster = matches!(args.level, Selection::Cluster | Selection::All);
+    if netpol || cluster || levels.iter().any(|level| *level != Level::Unit) {
         host::require()?;
         binary = Some(build::build(false)?);
     }
@@ -102,6 +106,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             args.filter.as_deref(),
             &mut tally,
         )?;
+    }
+    if cluster && (args.level == Selection::Cluster || args.filter.is_none()) {
+        cluster::run(args.full, args.filter.as_deref(), &mut tally);
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
         runner::run_doc_tests(&mut tally)?;

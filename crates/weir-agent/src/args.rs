@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
+use weir_cluster::api::DaemonSetRef;
 
 use crate::cni::CniArgs;
 use crate::config::{
@@ -50,6 +51,10 @@ pub struct Args {
     /// Form of the log lines on stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// The DaemonSet that runs this agent. Stopped when that is gone, the agent removes the CNI
+    /// configuration that it has installed.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "objects")]
+    pub daemon_set: Option<DaemonSetRef>,
     #[command(flatten)]
     pub cni: CniArgs,
     #[command(flatten)]

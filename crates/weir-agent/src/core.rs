@@ -6,6 +6,7 @@
 //! of them, answers the requests and publishes a snapshot. Nothing here waits for anything but the
 //! next input.
 
+mod announce;
 mod check;
 mod devices;
 mod drift;
@@ -14,6 +15,7 @@ mod network;
 mod policy;
 mod publish;
 mod realize;
+mod remarks;
 mod remover;
 mod requests;
 mod routes;
@@ -32,10 +34,10 @@ use weir_abi::observation::Hook;
 use weir_abi::{DatapathConfig, IfIndex};
 use weir_api::endpoint::{EndpointChecked, EndpointCreated, EndpointRequest, Regenerated};
 use weir_api::service::ServicesCompared;
-use weir_cluster::{Batch, SourceError};
+use weir_cluster::{Announcement, ApiWriter, Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, DryRun, Loader};
-use weir_model::{IdentityTable, Touched};
+use weir_model::{IdentityTable, PolicyRef, Touched};
 use weir_net::{GracePeriods, Netlink, Route};
 
 use crate::endpoint::Endpoint;
@@ -45,6 +47,7 @@ use crate::shared::Shared;
 use crate::stale::Sweeper;
 use crate::store::Store;
 
+pub(crate) use announce::Announced;
 pub(crate) use devices::Constants;
 pub(crate) use network::watch;
 pub(crate) use remover::Remover;
@@ -109,6 +112,8 @@ struct Kernel {
 )]
 pub(crate) struct Core {
     shared: Arc<Shared>,
+    /// None where the source is a folder, to which nothing is written.
+    writer: Option<ApiWriter>,
     store: Store,
     grace: GracePeriods,
     constants: Constants,
@@ -145,6 +150,11 @@ pub(crate) struct Core {
 
     services: services::Services,
     policy: policy::Policy,
+    /// What was said last about this node's pods.
+    announced: Option<Announcement>,
+    /// Policies that events have been made about.
+    refused_policies: BTreeSet<(PolicyRef, String)>,
+    unenforced_policies: BTreeSet<PolicyRef>,
     compiled: Arc<Compiled>,
     /// What the maps hold, as far as known; read back at every tick.
     realized: Rows,
@@ -278,6 +288,7 @@ impl Core {
             },
         );
         self.shared.report("source", healthy, message);
+        self.remark_on_refused(&problems);
         self.update_ranges();
         // Which of the node's addresses is the primary one, and what tunnels cost.
         if nodes_differ && self.kernel.is_some() {

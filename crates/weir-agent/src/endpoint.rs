@@ -11,6 +11,8 @@ use weir_compile::LocalEndpoint;
 use weir_model::{InvalidName, LabelSet, Labels, NamedPort, NamedPorts, PodRef};
 use weir_net::NetNamespace;
 
+use crate::core::Announced;
+
 /// Entries that an endpoint's log keeps.
 const LOG: usize = 256;
 
@@ -33,6 +35,9 @@ pub(crate) struct Record {
     pub(crate) mtu: u32,
     pub(crate) namespace: String,
     pub(crate) pod: String,
+    /// That of the pod object, as the runtime says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
     /// As last seen: what the pod is while its object is not known.
     #[serde(default)]
     pub(crate) labels: Option<Vec<(String, String)>>,
@@ -109,6 +114,7 @@ pub(crate) struct Endpoint {
     pub(crate) connected: bool,
     /// Its rows are in the kernel.
     pub(crate) realized: bool,
+    pub(crate) announced: Announced,
     /// The number of its network namespace; none where that cannot be asked.
     pub(crate) cookie: Option<u64>,
 }
@@ -128,6 +134,7 @@ impl Endpoint {
             log: VecDeque::new(),
             connected: false,
             realized: false,
+            announced: Announced::default(),
         };
         endpoint.note("OK", message);
         endpoint
@@ -141,8 +148,8 @@ impl Endpoint {
         }
     }
 
-    /// Something failed; the log tells it once.
-    pub(crate) fn fail(&mut self, state: EndpointState, message: &str) {
+    /// Something failed; the log tells it once, and so does this.
+    pub(crate) fn fail(&mut self, state: EndpointState, message: &str) -> bool {
         let known = self.state == state
             && self
                 .log
@@ -153,6 +160,7 @@ impl Endpoint {
             self.note("Failure", message);
             tracing::warn!(endpoint = self.record.id, pod = %self.pod, reason = message, "endpoint not ready");
         }
+        !known
     }
 
     /// Writes a line without a change of state.
@@ -205,6 +213,7 @@ pub(crate) mod tests {
             mtu: 1450,
             namespace: "shop".to_owned(),
             pod: "web".to_owned(),
+            uid: None,
             labels: Some(vec![("app".to_owned(), "web".to_owned())]),
             named_ports: vec![SavedPort {
                 name: "http".to_owned(),

@@ -19,6 +19,7 @@ mod endpoint;
 mod error;
 mod events;
 mod health_check;
+mod installed;
 pub mod ipam;
 mod names;
 mod observed;

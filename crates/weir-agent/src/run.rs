@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,15 +14,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use weir_cluster::ApiAccess;
 use weir_datapath::{Loader, PinRoot};
 use weir_model::NodeName;
 use weir_net::{NetNamespace, Netlink, Watch};
 
 use crate::api::{self, Api};
 use crate::args::{Args, MetricsAddress};
-use crate::cni::CniArgs;
 use crate::core::{Constants, Core, Input, OnLoaded, Parts, Remover};
 use crate::error::{AgentError, chain};
+use crate::installed::Installed;
 use crate::policy_log::PolicyLog;
 use crate::shared::Shared;
 use crate::source::Source;
@@ -77,16 +78,27 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let (inputs, received) = channel();
     let mut helpers = Helpers::new(&shared, PolicyLog::new(args.policy_log));
 
-    let source = Source::start(args.objects.as_deref(), args.kubeconfig, &shared, &inputs)?;
+    let installed = Installed {
+        access: ApiAccess {
+            kubeconfig: args.kubeconfig,
+            server: shared.config.api_server.clone(),
+        },
+        set: args.daemon_set,
+        cni: args.cni,
+        socket: args.socket.clone(),
+    };
+    let objects = args.objects.as_deref();
+    let source = Source::start(objects, &installed.access, &shared, &inputs)?;
     let parts = Parts {
         shared: Arc::clone(&shared),
+        writer: source.writer(),
         store,
         constants,
         netlink,
         remover,
         sweeper,
         loader,
-        on_loaded: install_then(&shared, args.cni, args.socket.clone(), helpers.on_loaded()),
+        on_loaded: installed.then_arrive(&shared, helpers.on_loaded()),
     };
     let mut core = Core::restore(parts);
     helpers.watch_network(watch, inputs.clone())?;
@@ -105,25 +117,13 @@ pub fn run(args: Args) -> Result<(), AgentError> {
     let served = serve(&args.socket, args.metrics_address, api, ended);
 
     tracing::info!("agent stops; links and maps stay in place");
+    installed.leave();
     let _ = inputs.send(Input::Stop);
     let _ = reconcile.join();
     drop(source);
     helpers.stop();
     let _ = fs::remove_file(&args.socket);
     served
-}
-
-/// Pods can be connected from now on, so the container runtime is told.
-fn install_then(shared: &Arc<Shared>, cni: CniArgs, socket: PathBuf, then: OnLoaded) -> OnLoaded {
-    let shared = Arc::clone(shared);
-    Box::new(move |maps| {
-        then(maps);
-        match cni.install(&socket) {
-            Ok(Some(place)) => shared.report("cni", true, place),
-            Ok(None) => {}
-            Err(error) => shared.report("cni", false, chain(&error)),
-        }
-    })
 }
 
 fn node_name(given: Option<&str>) -> Result<NodeName, AgentError> {

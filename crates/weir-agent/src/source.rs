@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the cluster's objects come from: a folder or an API server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use weir_cluster::api::Told;
-use weir_cluster::{ApiAccess, ApiWatcher, SourceError, Watcher};
+use weir_cluster::{ApiAccess, ApiWatcher, ApiWriter, SourceError, Watcher};
 
 use crate::core::Input;
 use crate::shared::Shared;
 
 /// The subsystem that says how the API server is.
 const KUBERNETES: &str = "kubernetes";
+/// The one that says how addresses of new pods reach the other nodes.
+const ANNOUNCEMENTS: &str = "announcements";
 
 /// A source that is being followed; dropped, it ends.
 #[derive(Debug)]
 pub(crate) struct Source {
     _folder: Option<Watcher>,
-    _api: Option<ApiWatcher>,
+    api: Option<ApiWatcher>,
 }
 
 impl Source {
     /// Follows the folder, or the API server where there is none.
     pub(crate) fn start(
         objects: Option<&Path>,
-        kubeconfig: Option<PathBuf>,
+        access: &ApiAccess,
         shared: &Arc<Shared>,
         inputs: &Sender<Input>,
     ) -> Result<Self, SourceError> {
@@ -36,23 +38,26 @@ impl Source {
             })?;
             return Ok(Self {
                 _folder: Some(folder),
-                _api: None,
+                api: None,
             });
         }
-        let access = ApiAccess {
-            kubeconfig,
-            server: shared.config.api_server.clone(),
-        };
         let of_watches = Arc::clone(shared);
-        let api = ApiWatcher::start(&access, move |told| match told {
+        let node = shared.node.clone();
+        let api = ApiWatcher::start(access, node, move |told| match told {
             Told::Objects(look) => {
                 let _ = inputs.send(Input::Source(look));
             }
             Told::Health(health) => of_watches.report(KUBERNETES, health.healthy, health.message),
+            Told::Announcing(how) => of_watches.report(ANNOUNCEMENTS, how.healthy, how.message),
         })?;
         Ok(Self {
             _folder: None,
-            _api: Some(api),
+            api: Some(api),
         })
+    }
+
+    /// A way to write to where the objects come from; a folder has none.
+    pub(crate) fn writer(&self) -> Option<ApiWriter> {
+        self.api.as_ref().map(ApiWatcher::writer)
     }
 }

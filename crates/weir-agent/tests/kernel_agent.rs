@@ -259,6 +259,79 @@ mod kernel {
     }
 
     #[test]
+    fn addresses_and_ranges_of_nodes_are_followed() {
+        with_agent(|node| {
+            let ends = || {
+                let rows = pinned_maps().read_back().unwrap().nodes;
+                let ends = rows
+                    .values()
+                    .map(|row| format!("{} {}", row.local, row.remote));
+                ends.collect::<Vec<_>>()
+            };
+            let routes = || {
+                let routes = Netlink::open()
+                    .unwrap()
+                    .routes(weir_net::Family::V4)
+                    .unwrap();
+                let routes = routes.iter().filter_map(|route| {
+                    let destination = route.destination.to_string();
+                    let source = route.source.map(|source| source.to_string());
+                    let ours = destination.starts_with("10.244.");
+                    ours.then(|| format!("{destination} {}", source.unwrap_or_default()))
+                });
+                routes.collect::<std::collections::BTreeSet<_>>()
+            };
+            let expect = |expected: &[&str]| {
+                let expected = expected.iter().map(|one| (*one).to_owned()).collect();
+                assert_eq!(routes(), expected);
+            };
+            let (web, new) = (pod(), pod());
+            node.create(&web, |_| {}).unwrap();
+            assert_eq!(ends(), ["172.18.0.2 172.18.0.3"]);
+            expect(&["10.244.1.0/29 172.18.0.2", "10.244.2.0/24 172.18.0.2"]);
+
+            let moved = OBJECTS
+                .replace("172.18.0.3", "172.18.0.33")
+                .replace("10.244.2.0/24", "10.244.12.0/24");
+            node.publish(2, &moved);
+            assert_eq!(ends(), ["172.18.0.2 172.18.0.33"]);
+            expect(&["10.244.1.0/29 172.18.0.2", "10.244.12.0/24 172.18.0.2"]);
+
+            // The pod that has an address of the old range keeps it, and is still reached.
+            node.publish(3, &OBJECTS.replace("10.244.1.0/29", "10.244.11.0/29"));
+            expect(&[
+                "10.244.1.1/32 172.18.0.2",
+                "10.244.11.0/29 172.18.0.2",
+                "10.244.2.0/24 172.18.0.2",
+            ]);
+            let made = node.create(&new, |one| {
+                (one.container_id, one.pod) = ("c2".to_owned(), "new".to_owned());
+            });
+            let addresses = made.unwrap().addresses;
+            assert!(
+                addresses.contains(&"10.244.11.1".parse().unwrap()),
+                "{addresses:?}"
+            );
+            node.publish(4, OBJECTS);
+
+            // This node's own address: the kernel takes away every route that names it.
+            let mut netlink = Netlink::open().unwrap();
+            let eth0 = netlink.require_link("eth0").unwrap().index;
+            netlink
+                .ensure_address(eth0, "172.18.0.22/25".parse().unwrap())
+                .unwrap();
+            let old = "172.18.0.2/24".parse().unwrap();
+            assert!(netlink.delete_address(eth0, old).unwrap());
+            node.publish(5, &OBJECTS.replace("172.18.0.2}", "172.18.0.22}"));
+            wait("the routes", || {
+                routes().len() == 3 && routes().iter().all(|one| one.ends_with(" 172.18.0.22"))
+            });
+            wait("the tunnel", || ends() == ["172.18.0.22 172.18.0.3"]);
+            wait("health", || node.status().healthy);
+        });
+    }
+
+    #[test]
     fn pods_follow_the_mtu_of_the_underlay_and_of_the_tunnel() {
         with_agent(|node| {
             let web = pod();

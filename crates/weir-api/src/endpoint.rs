@@ -16,6 +16,9 @@ pub struct EndpointRequest {
     pub interface: String,
     pub namespace: String,
     pub pod: String,
+    /// That of the pod object, where the runtime says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// Addresses that the pod must get, out of the node's pod CIDRs; empty: the agent chooses one
     /// of each family that the node has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

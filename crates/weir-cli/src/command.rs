@@ -9,7 +9,9 @@ mod config;
 mod endpoint;
 mod flows;
 mod identity;
+mod install;
 mod ip;
+mod kubectl;
 mod map;
 mod metrics;
 mod monitor;
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     Metrics(metrics::Args),
     Config(config::Args),
     Version(version::Args),
+    Install(install::Args),
+    Uninstall(install::UninstallArgs),
+    Kubectl(kubectl::Args),
     Agent(Box<weir_agent::Args>),
     Lab(weir_lab::Args),
 }
@@ -98,6 +103,9 @@ pub(crate) fn run(command: Command, context: &mut Context) -> Result<Outcome, Cl
         Command::Metrics(args) => metrics::run(&args, context),
         Command::Config(args) => config::run(args, context),
         Command::Version(args) => version::run(&args, context),
+        Command::Install(args) => install::run(args, context),
+        Command::Uninstall(args) => install::uninstall(args, context),
+        Command::Kubectl(args) => kubectl::run(args, context),
         Command::Agent(args) => weir_agent::run(*args)
             .map(|()| Outcome::Fine)
             .map_err(|error| CliError::Part(error.into())),

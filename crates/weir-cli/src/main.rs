@@ -63,8 +63,12 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     let name = program_name(words.first());
+    let plugin = is_plugin(words.first());
     if let Some(first) = words.first_mut() {
         *first = name.into();
+    }
+    if plugin {
+        words.insert(1, "kubectl".into());
     }
     let matches = Weir::command()
         .name(name)
@@ -114,6 +118,11 @@ fn program_name(called: Option<&OsString>) -> &'static str {
     }
 }
 
+/// `kubectl weir` runs the program `kubectl-weir`.
+fn is_plugin(called: Option<&OsString>) -> bool {
+    called.is_some_and(|path| Path::new(path).file_name() == Some("kubectl-weir".as_ref()))
+}
+
 fn socket(typed: Option<PathBuf>) -> PathBuf {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let socket = typed
@@ -150,6 +159,8 @@ mod tests {
             assert_eq!(program_name(Some(&called.into())), expected);
         }
         assert_eq!(program_name(None), "weir");
+        assert!(is_plugin(Some(&"/usr/bin/kubectl-weir".into())));
+        assert!(!is_plugin(Some(&"kubectl".into())) && !is_plugin(None));
     }
 
     #[test]

@@ -7,10 +7,15 @@
 //! the health line says since when.
 
 mod access;
+mod announce;
+mod announcing;
 mod health;
 mod kind;
 mod mirror;
+mod owner;
 mod raw;
+mod remark;
+mod taint;
 mod watch;
 
 use std::io;
@@ -20,16 +25,22 @@ use std::time::{Duration, SystemTime};
 
 use kube::client::{Client, ClientBuilder, DynBody};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{Receiver, channel};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{oneshot, watch as latest};
 use tokio::time::MissedTickBehavior;
 use tower::util::MapResponseLayer;
+use weir_model::NodeName;
 
 pub use self::access::ApiAccess;
+pub use self::announce::Announcement;
+pub use self::announcing::Announcing;
 pub use self::health::ApiHealth;
 use self::health::Notes;
 use self::kind::Kind;
 use self::mirror::{Mirror, Step};
+pub use self::owner::{DaemonSetRef, Fate};
+pub use self::remark::{About, Reason, Remark};
+use self::watch::reason_of;
 use crate::{Batch, SourceError};
 
 /// How often the health line is looked at.
@@ -37,6 +48,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Steps that wait to be taken in. They hold raw objects; a list of ten thousand pods waits at the
 /// server, not here.
 const WAITING: usize = 256;
+/// Remarks that wait to be written; others are dropped meanwhile.
+const REMARKS: usize = 64;
 
 /// What an API server, or its absence, has to say.
 #[derive(Debug)]
@@ -45,11 +58,35 @@ pub enum Told {
     Objects(Result<Batch, SourceError>),
     /// The watches are not as they were.
     Health(ApiHealth),
+    /// The same of what is announced.
+    Announcing(Announcing),
+}
+
+/// What an agent writes. Nobody waits for it.
+#[derive(Clone, Debug)]
+pub struct ApiWriter {
+    announcement: latest::Sender<Option<Arc<Announcement>>>,
+    remarks: Sender<Remark>,
+}
+
+impl ApiWriter {
+    /// Has this written in the place of what was announced before, as soon as that can be.
+    pub fn announce(&self, announcement: Announcement) {
+        let _ = self.announcement.send(Some(Arc::new(announcement)));
+    }
+
+    /// Has an event made, if nothing stands against it.
+    pub fn remark(&self, remark: Remark) {
+        if let Err(error) = self.remarks.try_send(remark) {
+            tracing::debug!(%error, "event not written");
+        }
+    }
 }
 
 /// Running watches; they end when dropped.
 #[derive(Debug)]
 pub struct ApiWatcher {
+    writer: ApiWriter,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -59,6 +96,7 @@ impl ApiWatcher {
     /// answer is no error here; not to know where it is or who asks is one.
     pub fn start(
         access: &ApiAccess,
+        node: NodeName,
         mut tell: impl FnMut(Told) + Send + 'static,
     ) -> Result<Self, SourceError> {
         let failed = |source: io::Error| SourceError::Watches { source };
@@ -68,16 +106,34 @@ impl ApiWatcher {
             .thread_name("source-names")
             .build()
             .map_err(failed)?;
-        let (clients, notes) = runtime.block_on(clients(access))?;
+        let (clients, writing, notes) = runtime.block_on(clients(access))?;
         let (stop, stopped) = oneshot::channel();
+        let (announcement, announcements) = latest::channel(None);
+        let (remark, remarks) = channel(REMARKS);
+        let writing = Writing {
+            client: writing,
+            node,
+            announcements,
+            remarks,
+        };
         let thread = thread::Builder::new()
             .name("source".to_owned())
-            .spawn(move || run(runtime, clients, &notes, stopped, &mut tell))
+            .spawn(move || run(runtime, clients, &notes, writing, stopped, &mut tell))
             .map_err(failed)?;
+        let writer = ApiWriter {
+            announcement,
+            remarks: remark,
+        };
         Ok(Self {
+            writer,
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// A way to write.
+    pub fn writer(&self) -> ApiWriter {
+        self.writer.clone()
     }
 }
 
@@ -90,19 +146,29 @@ impl Drop for ApiWatcher {
     }
 }
 
+/// What there is to be written.
+struct Writing {
+    client: Client,
+    node: NodeName,
+    announcements: latest::Receiver<Option<Arc<Announcement>>>,
+    remarks: Receiver<Remark>,
+}
+
 type Clients = Vec<(Kind, Client)>;
 
 /// A client for each kind: every watch holds a connection anyway, and so it is known which of them
-/// was answered.
-async fn clients(access: &ApiAccess) -> Result<(Clients, Arc<Notes>), SourceError> {
+/// was answered. And one for what is written, of which no watch learns anything.
+async fn clients(access: &ApiAccess) -> Result<(Clients, Client, Arc<Notes>), SourceError> {
     let config = access.config().await?;
     let server = config.cluster_url.to_string();
     let notes = Arc::new(Notes::new(server.trim_end_matches('/').to_owned()));
-    let client = |kind: Kind| {
-        let builder = ClientBuilder::try_from(config.clone()).map_err(|source| {
+    let builder = || {
+        ClientBuilder::try_from(config.clone()).map_err(|source| {
             let source = Box::new(source);
             SourceError::Client { source }
-        })?;
+        })
+    };
+    let client = |kind: Kind| {
         let notes = Arc::clone(&notes);
         let noted = MapResponseLayer::new(move |response: http::Response<Box<DynBody>>| {
             if response.status().is_success() {
@@ -110,16 +176,17 @@ async fn clients(access: &ApiAccess) -> Result<(Clients, Arc<Notes>), SourceErro
             }
             response
         });
-        Ok((kind, builder.with_layer(&noted).build()))
+        Ok((kind, builder()?.with_layer(&noted).build()))
     };
     let clients: Result<Clients, SourceError> = Kind::ALL.into_iter().map(client).collect();
-    Ok((clients?, notes))
+    Ok((clients?, builder()?.build(), notes))
 }
 
 fn run(
     runtime: Runtime,
     clients: Clients,
     notes: &Arc<Notes>,
+    writing: Writing,
     stopped: oneshot::Receiver<()>,
     tell: &mut impl FnMut(Told),
 ) {
@@ -131,8 +198,17 @@ fn run(
             tokio::spawn(watch::follow(kind, client, notes, sender));
         }
         drop(sender);
+        let (announced, announcing) = latest::channel(None);
+        let Writing {
+            client,
+            node,
+            announcements,
+            remarks,
+        } = writing;
+        tokio::spawn(announce::announce(client.clone(), announcements, announced));
+        tokio::spawn(remark::tell(client, node, remarks));
         tokio::select! {
-            () = gather(steps, notes, any, tell) => {}
+            () = gather(steps, notes, any, announcing, tell) => {}
             _ = stopped => {}
         }
     });
@@ -144,6 +220,7 @@ async fn gather(
     mut steps: Receiver<(Kind, Step)>,
     notes: &Arc<Notes>,
     client: Option<Client>,
+    mut announcing: latest::Receiver<Option<Announcing>>,
     tell: &mut impl FnMut(Told),
 ) {
     let mut mirror = Mirror::default();
@@ -163,6 +240,11 @@ async fn gather(
                 }
                 if let Some(batch) = mirror.batch() {
                     tell(Told::Objects(Ok(batch)));
+                }
+            }
+            Ok(()) = announcing.changed() => {
+                if let Some(now) = announcing.borrow_and_update().clone() {
+                    tell(Told::Announcing(now));
                 }
             }
             _ = look.tick() => {}

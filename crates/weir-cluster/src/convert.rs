@@ -3,6 +3,7 @@
 
 mod endpoint_slice;
 mod logging;
+mod node_pods;
 mod service;
 
 use std::fmt::Display;
@@ -16,12 +17,16 @@ use serde_json::Value;
 use weir_abi::Protocol;
 use weir_model::logging::{LOG_DENIED, is_yes};
 use weir_model::{
-    ContainerPort, HostPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef, Workload,
+    ContainerPort, HostPort, Labels, Namespace, Node, NodeName, Pod, PodCidr, PodRef, Uid, Workload,
 };
 
+pub(crate) use self::node_pods::Entry;
 use crate::object::Object;
 
 mod policy;
+
+/// Annotation of the objects that stand for static pods.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// What a raw object turned out to be.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) enum Converted {
     Instead(Object, FieldProblem),
     /// A pod that has ended: its addresses belong to nobody.
     Ended,
+    /// A slice with a label that says: nobody balances over its endpoints.
+    Unbalanced,
     /// A kind that the world does not hold.
     Skipped(String),
 }
@@ -90,6 +97,9 @@ pub(crate) fn convert(mut raw: Value) -> Result<Converted, FieldProblem> {
         ("networking.gke.io/v1alpha1", "NetworkLogging") => {
             logging::logging(typed(raw)?).map(Converted::Object)
         }
+        ("weir.dev/v1alpha1", "NodePods") => {
+            node_pods::node_pods(&typed(raw)?).map(Converted::Object)
+        }
         ("v1", "Service") => service::service(typed(raw)?).map(Converted::Object),
         ("discovery.k8s.io/v1", "EndpointSlice") => endpoint_slice::endpoint_slice(typed(raw)?),
         ("", _) => Err(wrong("apiVersion", "missing")),
@@ -124,6 +134,11 @@ fn labels(metadata: &ObjectMeta) -> Result<Labels, FieldProblem> {
 
 fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
+}
+
+/// One that cannot be used is as good as none: nothing is ever found by it.
+fn uid(metadata: &ObjectMeta) -> Option<Uid> {
+    Uid::new(metadata.uid.as_deref()?).ok()
 }
 
 fn seconds(time: Option<&Time>) -> i64 {
@@ -215,6 +230,7 @@ fn node(node: core::Node) -> Result<Object, FieldProblem> {
     let labels = labels(&node.metadata)?;
     Ok(Object::Node(Arc::new(Node {
         name,
+        uid: uid(&node.metadata),
         labels,
         addresses,
         pod_cidrs,
@@ -296,14 +312,25 @@ fn pod(pod: core::Pod) -> Result<Converted, FieldProblem> {
     }
     Ok(Converted::Object(Object::Pod(Arc::new(Pod {
         reference,
+        uid: uid_at_node(&pod.metadata),
         labels: labels(&pod.metadata)?,
         node,
         addresses,
+        announced: false,
         host_network: spec.host_network.unwrap_or_default(),
         container_ports,
         created: seconds(pod.metadata.creation_timestamp.as_ref()),
         workload: workload(&pod.metadata).map(Box::new),
     }))))
+}
+
+/// The object of a static pod is only a mirror: its node calls the pod by what the annotation says.
+fn uid_at_node(metadata: &ObjectMeta) -> Option<Uid> {
+    let annotations = metadata.annotations.as_ref();
+    match annotations.and_then(|all| all.get(MIRROR)) {
+        Some(of_node) => Uid::new(of_node).ok(),
+        None => uid(metadata),
+    }
 }
 
 /// What made the pod. Of a `ReplicaSet` and a `Job` that were made in turn, their names say by what.

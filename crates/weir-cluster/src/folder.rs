@@ -199,6 +199,7 @@ impl Folder {
                     object: key.describe(),
                     field: String::new(),
                     message: format!("is in {} already, which counts", shown(first).display()),
+                    policy: None,
                 }));
         }
         let mut changed = Vec::new();

@@ -17,7 +17,7 @@ mod problem;
 pub mod text;
 pub mod watch;
 
-pub use api::{ApiAccess, ApiHealth, ApiWatcher};
+pub use api::{About, Announcement, ApiAccess, ApiHealth, ApiWatcher, ApiWriter, Reason, Remark};
 pub use folder::{Batch, Folder};
 pub use problem::{Cause, ObjectProblem, SourceError};
 pub use watch::Watcher;

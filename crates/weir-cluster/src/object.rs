@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use weir_model::{
-    Change, EndpointSlice, Labels, Namespace, NetworkLogging, NetworkPolicy, Node, NodeName, Pod,
-    PodRef, PolicyRef, Service, ServiceRef, SliceRef,
+    Change, EndpointSlice, Labels, Namespace, NetworkLogging, NetworkPolicy, Node, NodeName,
+    NodePods, Pod, PodRef, PolicyRef, Service, ServiceRef, SliceRef,
 };
 
 /// Kind and name of an object.
@@ -18,6 +18,7 @@ pub(crate) enum Key {
     Service(ServiceRef),
     EndpointSlice(SliceRef),
     NetworkLogging,
+    NodePods(NodeName),
 }
 
 impl Key {
@@ -31,6 +32,7 @@ impl Key {
             Self::EndpointSlice(reference) => Change::EndpointSliceGone(reference.clone()),
             Self::NetworkPolicy(reference) => Change::NetworkPolicyGone(reference.clone()),
             Self::NetworkLogging => Change::NetworkLoggingGone,
+            Self::NodePods(node) => Change::NodePodsGone(node.clone()),
         }
     }
 
@@ -44,6 +46,7 @@ impl Key {
             Self::EndpointSlice(reference) => format!("EndpointSlice {reference}"),
             Self::NetworkPolicy(reference) => format!("NetworkPolicy {reference}"),
             Self::NetworkLogging => "NetworkLogging default".to_owned(),
+            Self::NodePods(node) => format!("NodePods {node}"),
         }
     }
 }
@@ -59,6 +62,7 @@ pub(crate) enum Object {
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
     NetworkLogging(NetworkLogging),
+    NodePods(Arc<NodePods>),
 }
 
 impl Object {
@@ -71,6 +75,7 @@ impl Object {
             Self::EndpointSlice(slice) => Key::EndpointSlice(slice.reference.clone()),
             Self::NetworkPolicy(policy) => Key::NetworkPolicy(policy.reference.clone()),
             Self::NetworkLogging(_) => Key::NetworkLogging,
+            Self::NodePods(pods) => Key::NodePods(pods.node.clone()),
         }
     }
 
@@ -88,7 +93,8 @@ impl Object {
             | Self::NetworkPolicy(_)
             | Self::Service(_)
             | Self::EndpointSlice(_)
-            | Self::NetworkLogging(_) => None,
+            | Self::NetworkLogging(_)
+            | Self::NodePods(_) => None,
         };
         std::iter::once(self.change()).chain(logging)
     }
@@ -102,6 +108,7 @@ impl Object {
             Self::EndpointSlice(slice) => Change::EndpointSlice(Arc::clone(slice)),
             Self::NetworkPolicy(policy) => Change::NetworkPolicy(Arc::clone(policy)),
             Self::NetworkLogging(logging) => Change::NetworkLogging(*logging),
+            Self::NodePods(pods) => Change::NodePods(Arc::clone(pods)),
         }
     }
 }

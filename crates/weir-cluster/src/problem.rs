@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use weir_model::PolicyRef;
+
 /// An object that is refused: where it stands, what it is called, which of its fields is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectProblem {
@@ -15,6 +17,19 @@ pub struct ObjectProblem {
     /// `status.podIPs[0].ip`; empty where no single field is to blame.
     pub field: String,
     pub message: String,
+    /// It is this policy of an API server, where an event may be written about it.
+    pub policy: Option<PolicyRef>,
+}
+
+impl ObjectProblem {
+    /// What is wrong, without where.
+    pub fn cause(&self) -> String {
+        if self.field.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.field, self.message)
+        }
+    }
 }
 
 impl fmt::Display for ObjectProblem {
@@ -24,6 +39,7 @@ impl fmt::Display for ObjectProblem {
             object,
             field,
             message,
+            policy: _,
         } = self;
         // Only a folder has files.
         if !file.as_os_str().is_empty() {

@@ -34,6 +34,7 @@ pub fn read(text: &str) -> Text {
                     object: format!("document at line {line}"),
                     field: String::new(),
                     message,
+                    policy: None,
                 });
                 continue;
             }
@@ -41,7 +42,7 @@ pub fn read(text: &str) -> Text {
         let object = describe(&raw);
         match convert(raw) {
             Ok(Converted::Object(one)) => found.changes.extend(one.changes()),
-            Ok(Converted::Ended) => {}
+            Ok(Converted::Ended | Converted::Unbalanced) => {}
             Ok(Converted::Skipped(kind)) => *found.skipped.entry(kind).or_default() += 1,
             Ok(Converted::Instead(_, problem)) | Err(problem) => {
                 found.problems.push(ObjectProblem {
@@ -49,6 +50,7 @@ pub fn read(text: &str) -> Text {
                     object,
                     field: problem.field,
                     message: problem.message,
+                    policy: None,
                 });
             }
         }
@@ -66,9 +68,12 @@ pub fn pod(text: &str) -> Result<Pod, String> {
         let described = describe(&raw);
         return match convert(raw) {
             Ok(Converted::Object(Object::Pod(pod))) => Ok(Pod::clone(&pod)),
-            Ok(Converted::Object(_) | Converted::Instead(..) | Converted::Skipped(_)) => {
-                Err(format!("{described} is no pod"))
-            }
+            Ok(
+                Converted::Object(_)
+                | Converted::Instead(..)
+                | Converted::Unbalanced
+                | Converted::Skipped(_),
+            ) => Err(format!("{described} is no pod")),
             Ok(Converted::Ended) => Err(format!("{described} has ended")),
             Err(problem) => Err(format!(
                 "{described}: {}: {}",

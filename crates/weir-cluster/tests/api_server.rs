@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 #[path = "support/control_plane.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod control_plane;
 
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod against_a_server {
     use serde_json::{Value, json};
     use weir_cluster::api::Told;
     use weir_cluster::{ApiAccess, ApiHealth, ApiWatcher};
-    use weir_model::{ServiceRef, World};
+    use weir_model::{NodeName, ServiceRef, World};
 
     use super::control_plane::ControlPlane;
 
@@ -44,7 +45,7 @@ mod against_a_server {
                 health: ApiHealth::default(),
                 batches: 0,
                 problems: Vec::new(),
-                _watcher: ApiWatcher::start(access, tell).unwrap(),
+                _watcher: ApiWatcher::start(access, NodeName::new("n1").unwrap(), tell).unwrap(),
             }
         }
 
@@ -65,6 +66,7 @@ mod against_a_server {
                         eprintln!("health: {}", health.message);
                         self.health = health;
                     }
+                    Ok(Told::Announcing(how)) => panic!("{how:?}"),
                     Err(error) => panic!("{what}: {error}: {:?}, {:?}", self.pods(), self.health),
                 }
             }
@@ -138,7 +140,7 @@ mod against_a_server {
         reader.wait("health", |reader| reader.health.message.starts_with("v1."));
         let message = &reader.health.message;
         assert!(
-            message.ends_with("6 kinds watched, no NetworkLogging there"),
+            message.ends_with("6 kinds watched, no NetworkLogging there, no NodePods there"),
             "{message}"
         );
 

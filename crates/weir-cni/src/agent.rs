@@ -179,6 +179,7 @@ fn endpoint(subject: &Subject, pod: &PodName, netns: &Path) -> EndpointRequest {
         interface: subject.interface.as_str().to_owned(),
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
+        uid: pod.uid.clone(),
         requested_addresses: Vec::new(),
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Subject {
 pub(crate) struct PodName {
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// That of the pod object; not every runtime says it.
+    pub(crate) uid: Option<String>,
 }
 
 /// What is asked for.
@@ -216,11 +218,13 @@ impl PodName {
     /// Kubernetes' runtimes say in `CNI_ARGS` which pod it is.
     fn read(environment: &Environment) -> Result<Self, Failure> {
         let args = environment.args.as_deref().unwrap_or_default();
-        let value = |key: &str| {
+        let found = |key: &str| {
             let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
             let found = pairs.find(|(name, _)| *name == key).map(|(_, value)| value);
-            let found = found.filter(|value| !value.is_empty());
-            found.ok_or_else(|| Failure::Environment {
+            found.filter(|value| !value.is_empty())
+        };
+        let value = |key: &str| {
+            found(key).ok_or_else(|| Failure::Environment {
                 name: "CNI_ARGS",
                 problem: format!("{key} is missing: only pods of Kubernetes are connected"),
             })
@@ -228,6 +232,7 @@ impl PodName {
         Ok(Self {
             namespace: value("K8S_POD_NAMESPACE")?.to_owned(),
             name: value("K8S_POD_NAME")?.to_owned(),
+            uid: found("K8S_POD_UID").map(str::to_owned),
         })
     }
 }
@@ -287,6 +292,7 @@ mod tests {
             panic!("{call:?}");
         };
         assert_eq!((pod.namespace.as_str(), pod.name.as_str()), ("shop", "web"));
+        assert_eq!(pod.uid.as_deref(), Some("u"));
         assert_eq!(subject.container.as_str(), "3b1c");
         assert_eq!(subject.interface.as_str(), "eth0");
         assert_eq!(netns, PathBuf::from("/run/netns/a"));

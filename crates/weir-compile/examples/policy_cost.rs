@@ -179,6 +179,8 @@ fn pod(size: &Size, index: usize) -> Pod {
         }],
         created: 1,
         workload: None,
+        uid: None,
+        announced: false,
     }
 }
 
@@ -308,6 +310,7 @@ impl<'a> Agent<'a> {
                     .parse()
                     .into_iter()
                     .collect(),
+                uid: None,
                 pod_cidrs: PodCidr::parse(&cidr).into_iter().collect(),
             })));
         }

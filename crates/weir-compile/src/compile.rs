@@ -322,23 +322,8 @@ impl Compiler<'_> {
 
     fn route(&mut self, node: &Node, destination: IpNet, own: bool) {
         let example = destination.addr();
-        let source = self
-            .world
-            .node(&self.settings.node)
-            .and_then(|node| node.address_like(example))
-            .or_else(|| {
-                let mut found = self.settings.node_addresses.iter();
-                found
-                    .find(|address| address.is_ipv4() == example.is_ipv4())
-                    .copied()
-            });
         let path = match (own, self.settings.routing) {
-            (true, RoutingMode::Native) => RoutePath::Host { source, mtu: None },
-            // The links of the node's own pods are as narrow as the way to the others.
-            (_, RoutingMode::Tunnel) => RoutePath::Host {
-                source,
-                mtu: Some(self.settings.pod_mtu),
-            },
+            (true, _) | (_, RoutingMode::Tunnel) => self.host_path(example),
             (false, RoutingMode::Native) => {
                 let Some(gateway) = node.address_like(example) else {
                     let cidr = destination.to_string();
@@ -354,7 +339,28 @@ impl Compiler<'_> {
         self.out.routes.push(DesiredRoute { destination, path });
     }
 
+    fn host_path(&self, example: IpAddr) -> RoutePath {
+        let own = self.world.node(&self.settings.node);
+        let source = own.and_then(|node| node.address_like(example)).or_else(|| {
+            let mut found = self.settings.node_addresses.iter();
+            found
+                .find(|address| address.is_ipv4() == example.is_ipv4())
+                .copied()
+        });
+        let mtu = match self.settings.routing {
+            RoutingMode::Native => None,
+            // The links of the node's own pods are as narrow as the way to the others.
+            RoutingMode::Tunnel => Some(self.settings.pod_mtu),
+        };
+        RoutePath::Host { source, mtu }
+    }
+
     fn endpoints(&mut self, endpoints: &[LocalEndpoint], identities: &IdentityTable) {
+        let own = self.world.node(&self.settings.node);
+        let ranges: Vec<IpNet> = own
+            .into_iter()
+            .flat_map(|node| node.pod_cidrs.iter().map(weir_model::PodCidr::net))
+            .collect();
         for endpoint in endpoints {
             let identity = self
                 .labels_of(endpoint)
@@ -378,6 +384,12 @@ impl Compiler<'_> {
             for address in &endpoint.addresses {
                 if self.claim(*address, Owner::Pod(endpoint.pod.clone()), behind) {
                     self.out.rows.endpoints.insert((*address).into(), row);
+                    // A pod outlives the range that its address is of.
+                    if !ranges.iter().any(|range| range.contains(address)) {
+                        let destination = IpNet::from(*address);
+                        let path = self.host_path(*address);
+                        self.out.routes.push(DesiredRoute { destination, path });
+                    }
                 }
             }
         }
@@ -390,8 +402,9 @@ impl Compiler<'_> {
             .map(AsRef::as_ref)
             .filter(|pod| has_own_addresses(pod))
             .collect();
-        // Unknown ages last, then by name: the same pod wins at every node and after every restart.
-        pods.sort_by_key(|pod| (pod.created == 0, pod.created));
+        // What is only announced comes after everything that a status says. Unknown ages last, then by
+        // name: the same pod wins at every node and after every restart.
+        pods.sort_by_key(|pod| (pod.announced, pod.created == 0, pod.created));
         for pod in pods {
             let identity = self.numbers.get(&kind_of(pod)).copied().flatten();
             if identity.is_none() {
@@ -413,9 +426,20 @@ impl Compiler<'_> {
                 flags: 0,
             };
             for address in &pod.addresses {
-                self.claim(*address, Owner::Pod(pod.reference.clone()), row);
+                if !pod.announced || self.may_announce(pod, *address) {
+                    self.claim(*address, Owner::Pod(pod.reference.clone()), row);
+                }
             }
         }
+    }
+
+    /// A node has a say about its own ranges alone, not about addresses of others or outside the cluster.
+    fn may_announce(&self, pod: &Pod, address: IpAddr) -> bool {
+        let node = pod.node.as_ref().and_then(|node| self.world.node(node));
+        node.is_some_and(|node| {
+            let mut ranges = node.pod_cidrs.iter();
+            node.pod_cidrs.is_empty() || ranges.any(|range| range.net().contains(&address))
+        })
     }
 
     /// Writes who is behind a single address unless somebody else is; tells whether it did.

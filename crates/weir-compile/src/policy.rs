@@ -30,7 +30,7 @@ use std::sync::Arc;
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PolicyKey, PolicyRow};
 use weir_abi::{Address, BlockGroup, Identity, PolicyCookie, PolicySet};
-use weir_model::{IdentityTable, World};
+use weir_model::{IdentityTable, PolicyRef, World};
 
 use crate::{Compiled, Problem, Rows};
 use blocks::Blocks;
@@ -91,6 +91,8 @@ pub struct PolicyCompiler {
     sets: BTreeMap<Identity, Set>,
     cookies: Cookies,
     problems: Vec<Problem>,
+    /// Policies that some of their pods are cut off for, with why.
+    unenforced: BTreeMap<PolicyRef, Problem>,
     last_set: u32,
     found: Found,
 }
@@ -158,6 +160,12 @@ impl PolicyCompiler {
     /// What could not be realized as it was written.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Policies that do not fit as they are written, each with the first reason: pods that they select are cut
+    /// off.
+    pub const fn unenforced(&self) -> &BTreeMap<PolicyRef, Problem> {
+        &self.unenforced
     }
 
     /// The rules behind a cookie.

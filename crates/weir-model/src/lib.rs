@@ -15,6 +15,7 @@ pub mod labels;
 pub mod logging;
 pub mod name;
 pub mod node;
+pub mod node_pods;
 pub mod pod;
 pub mod policy;
 pub mod selector;
@@ -31,6 +32,7 @@ pub use name::{
     InvalidName, Namespace, NodeName, PodName, PolicyName, ServiceName, SliceName, Zone,
 };
 pub use node::Node;
+pub use node_pods::{Given, InvalidUid, NodePods, Uid};
 pub use pod::{ContainerPort, HostPort, Pod, PodRef, Workload};
 pub use policy::{
     IpBlock, NetworkPolicy, PeerNamespaces, PolicyPeer, PolicyPort, PolicyRef, PolicyRule,

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use crate::{Labels, NodeName, PodCidr};
+use crate::{Labels, NodeName, PodCidr, Uid};
 
 /// A node as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub name: NodeName,
+    pub uid: Option<Uid>,
     pub labels: Labels,
     /// Its addresses inside the cluster, the primary one of each family first.
     pub addresses: Vec<IpAddr>,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use weir_abi::Protocol;
 
 use crate::name::InvalidName;
-use crate::{Labels, Namespace, NodeName, PodName};
+use crate::{Labels, Namespace, NodeName, PodName, Uid};
 
 /// A pod's full name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,11 +71,15 @@ pub struct HostPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub reference: PodRef,
+    /// The one that its node calls it by; absent: nothing that is announced can be meant for it.
+    pub uid: Option<Uid>,
     pub labels: Labels,
     /// Where it runs; absent: not scheduled yet.
     pub node: Option<NodeName>,
     /// The addresses of its status; of a `hostNetwork` pod these are its node's.
     pub addresses: Vec<IpAddr>,
+    /// Its status names no address yet: these are what its node says.
+    pub announced: bool,
     pub host_network: bool,
     pub container_ports: Vec<ContainerPort>,
     /// Seconds since 1970 of its creation, 0 where unknown: of two pods that claim one address the

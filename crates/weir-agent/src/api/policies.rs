@@ -296,6 +296,7 @@ mod tests {
             name: NodeName::new(name).unwrap(),
             labels: weir_model::Labels::default(),
             addresses: vec![address.parse().unwrap()],
+            uid: None,
             pod_cidrs: vec![PodCidr::new(cidr.parse().unwrap()).unwrap()],
         };
         let mut world = World::default();

@@ -114,7 +114,7 @@ fn policy_sets(shared: &Shared, endpoints: &[Endpoint]) -> Vec<PolicySetUse> {
 }
 
 /// What starting the agent again would not mend: objects that are wrong, a source that is away.
-const OTHERS: [&str; 3] = ["kubernetes", "source", "world"];
+const OTHERS: [&str; 4] = ["announcements", "kubernetes", "source", "world"];
 
 pub(super) async fn healthz(State(api): State<Api>) -> Response {
     let bad: Vec<_> = api

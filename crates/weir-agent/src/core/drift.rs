@@ -35,6 +35,7 @@ impl Core {
             }
             self.attach_sockets();
             self.judge_endpoints();
+            self.check_announced();
             self.publish();
         }
     }

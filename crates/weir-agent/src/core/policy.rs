@@ -62,6 +62,9 @@ impl Core {
             };
             directory.policy_mut().update(&input, touched)
         };
+        if delta.problems_changed || !touched.policies.is_empty() {
+            self.remark_on_unenforced(touched);
+        }
         let differs = delta.changes != RowChanges::default();
         directory.note_cookies(delta.cookies);
         if delta.problems_changed || touched.all {

@@ -23,6 +23,8 @@ impl Core {
             return;
         }
         self.dirty = false;
+        // Before the work of this node: the others have theirs to do, too.
+        self.announce();
         let base = self.base_dirty;
         let (written, judged) = if self.synced && self.kernel.is_some() {
             self.realize()
@@ -186,7 +188,13 @@ impl Core {
     pub(super) fn judge_endpoints(&mut self) {
         let directory = Arc::clone(&self.shared.directory);
         let policy = directory.policy();
+        let mut failed = Vec::new();
         for endpoint in self.endpoints.values_mut() {
+            let mut fail = |endpoint: &mut Endpoint, message: &str| {
+                if endpoint.fail(EndpointState::NotReady, message) {
+                    failed.push((endpoint.pod.clone(), message.to_owned()));
+                }
+            };
             let desired = |address: &IpAddr| {
                 let row = policy.rows().endpoints.get(&Address::from(*address));
                 row.copied()
@@ -206,13 +214,13 @@ impl Core {
                     "the pod's object has not been seen yet",
                 );
             } else if !endpoint.realized {
-                endpoint.fail(EndpointState::NotReady, "its rows are not in the kernel");
+                fail(endpoint, "its rows are not in the kernel");
             } else if !allowed {
                 // Its traffic is dropped: a policy that is realized in part would be another policy.
                 let message = "its policy does not fit into the maps: see `weir status`";
-                endpoint.fail(EndpointState::NotReady, message);
+                fail(endpoint, message);
             } else if !endpoint.connected {
-                endpoint.fail(EndpointState::NotReady, "its link has no program");
+                fail(endpoint, "its link has no program");
             } else if endpoint.state != EndpointState::Ready {
                 endpoint.enter(EndpointState::Regenerating, "rows are being written");
                 endpoint.enter(EndpointState::Ready, "rows are in the kernel");
@@ -223,6 +231,9 @@ impl Core {
                     .events
                     .agent("endpoint-regenerated", &format!("endpoint {id} {pod}"));
             }
+        }
+        for (pod, message) in failed {
+            self.remark_on_pod(&pod, message);
         }
         let total = self.endpoints.len();
         let ready = self
@@ -248,6 +259,7 @@ impl Core {
             let answer = match (self.endpoints.get(&id), written) {
                 (None, _) => Err(EndpointError::Unknown(id.to_string())),
                 (Some(endpoint), Err(message)) if !(endpoint.realized && endpoint.connected) => {
+                    self.remark_on_pod(&endpoint.pod, message.clone());
                     let pod = endpoint.pod.to_string();
                     Err(EndpointError::Rows {
                         pod,

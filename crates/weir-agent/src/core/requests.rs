@@ -97,6 +97,14 @@ fn link_error(proven: &Proven, source: weir_net::Error) -> EndpointError {
     EndpointError::Link { pod, source }
 }
 
+/// What people read who ask why their pod does not start.
+fn refusal(error: &EndpointError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}; {hint}", chain(error)),
+        None => chain(error),
+    }
+}
+
 /// The answer to a creation.
 pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
     let record = &endpoint.record;
@@ -124,7 +132,14 @@ impl Core {
             return;
         }
         let since = Instant::now();
-        match prove(request).and_then(|proven| self.connect(&proven)) {
+        let connected = prove(request).and_then(|proven| {
+            let connected = self.connect(&proven);
+            if let Err(error) = &connected {
+                self.remark_on_pod(&proven.pod, refusal(error));
+            }
+            connected
+        });
+        match connected {
             Ok(id) => {
                 self.mark();
                 self.created.push((id, since, reply));
@@ -141,9 +156,10 @@ impl Core {
         let Proven { request, pod } = proven;
         if self.kernel.is_none() {
             let subsystems = self.shared.subsystems();
-            let cause = subsystems
-                .into_iter()
-                .find(|one| !one.healthy && !["kubernetes", "source"].contains(&one.name.as_str()));
+            let cause = subsystems.into_iter().find(|one| {
+                !one.healthy
+                    && !["announcements", "kubernetes", "source"].contains(&one.name.as_str())
+            });
             let cause = cause.map_or_else(|| "it is being loaded".to_owned(), |one| one.message);
             return Err(EndpointError::NoDatapath(cause));
         }
@@ -277,6 +293,7 @@ impl Core {
             mtu,
             namespace: request.namespace.clone(),
             pod: request.pod.clone(),
+            uid: request.uid.clone(),
             labels: None,
             named_ports: Vec::new(),
         };

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use weir_api::endpoint::EndpointState;
+use weir_cluster::ApiWriter;
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{DryRun, Loader, Maps};
 use weir_model::Touched;
@@ -30,6 +31,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// What a core is made of.
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) writer: Option<ApiWriter>,
     pub(crate) store: Store,
     pub(crate) constants: Constants,
     pub(crate) netlink: Netlink,
@@ -44,6 +46,7 @@ impl Core {
     pub(crate) fn restore(parts: Parts) -> Self {
         let Parts {
             shared,
+            writer,
             store,
             constants,
             netlink,
@@ -64,6 +67,7 @@ impl Core {
             .collect();
         let mut core = Self {
             shared,
+            writer,
             grace: GracePeriods::new(store.short_grace_periods()),
             store,
             constants,
@@ -90,6 +94,9 @@ impl Core {
             sockets_attached: false,
             services: super::services::Services::default(),
             policy: super::policy::Policy::default(),
+            announced: None,
+            refused_policies: BTreeSet::new(),
+            unenforced_policies: BTreeSet::new(),
             compiled: Arc::new(Compiled::default()),
             realized: Rows::default(),
             dirty: true,

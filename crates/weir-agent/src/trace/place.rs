@@ -363,6 +363,8 @@ fn labelled(scene: &mut Scene<'_>, labels: &[String], role: Role) -> Result<Part
         container_ports: Vec::new(),
         created: 0,
         workload: None,
+        uid: None,
+        announced: false,
     };
     suppose(scene, pod, &format!("no running pod has {what}"))
 }

@@ -123,6 +123,7 @@ impl Node {
             interface: "eth0".to_owned(),
             namespace: "shop".to_owned(),
             pod: "web".to_owned(),
+            uid: None,
             requested_addresses: Vec::new(),
         };
         change(&mut request);
@@ -167,7 +168,7 @@ pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A cgroup of the test's own: programs at the machine's would meet the sockets of everybody.
-fn cgroup() -> PathBuf {
+pub(crate) fn cgroup() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("weir-agent-test-{}-{number}", std::process::id());

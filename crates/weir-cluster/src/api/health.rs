@@ -228,7 +228,7 @@ mod tests {
             notes.listed(kind);
         }
         assert!(notes.health(at(0)).healthy);
-        assert_eq!(notes.health(at(0)).message, "at https://a, 7 kinds watched");
+        assert_eq!(notes.health(at(0)).message, "at https://a, 8 kinds watched");
     }
 
     #[test]
@@ -263,12 +263,12 @@ mod tests {
         assert!(
             health
                 .message
-                .ends_with("6 kinds watched, no NetworkLogging there"),
+                .ends_with("7 kinds watched, no NetworkLogging there"),
             "{}",
             health.message
         );
         notes.listed(Kind::NetworkLogging);
-        assert!(notes.health(at(90)).message.ends_with("7 kinds watched"));
+        assert!(notes.health(at(90)).message.ends_with("8 kinds watched"));
     }
 
     #[test]

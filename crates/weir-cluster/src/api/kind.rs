@@ -16,10 +16,12 @@ pub(crate) enum Kind {
     NetworkPolicy,
     /// Defined by a custom resource, which a cluster may not have.
     NetworkLogging,
+    /// Weir's own custom resource, which may not be installed (yet).
+    NodePods,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -27,6 +29,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::NetworkPolicy,
         Self::NetworkLogging,
+        Self::NodePods,
     ];
 
     /// As an object's `kind` says it.
@@ -39,6 +42,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::NetworkLogging => "NetworkLogging",
+            Self::NodePods => "NodePods",
         }
     }
 
@@ -48,6 +52,7 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1"),
             Self::NetworkLogging => ("networking.gke.io", "v1alpha1"),
+            Self::NodePods => ("weir.dev", "v1alpha1"),
         }
     }
 
@@ -60,6 +65,7 @@ impl Kind {
             Self::EndpointSlice => "endpointslices",
             Self::NetworkPolicy => "networkpolicies",
             Self::NetworkLogging => "networkloggings",
+            Self::NodePods => "nodepods",
         }
     }
 
@@ -79,7 +85,7 @@ impl Kind {
 
     /// A server that does not know the kind has no objects of it.
     pub(crate) const fn may_be_unknown(self) -> bool {
-        matches!(self, Self::NetworkLogging)
+        matches!(self, Self::NetworkLogging | Self::NodePods)
     }
 
     /// What the server sends of all objects. A pod that ends is told as deleted then, so those that
@@ -92,7 +98,8 @@ impl Kind {
             | Self::Service
             | Self::EndpointSlice
             | Self::NetworkPolicy
-            | Self::NetworkLogging => None,
+            | Self::NetworkLogging
+            | Self::NodePods => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use weir_model::PolicyRef;
 
 use super::kind::Kind;
 use crate::convert::{Converted, FieldProblem, convert, describe};
@@ -180,7 +181,7 @@ impl Listing {
                 refused = Some(problem);
                 before.filter(Object::is_accepted).or(Some(object))
             }
-            Ok(Converted::Ended) => None,
+            Ok(Converted::Ended | Converted::Unbalanced) => None,
             Ok(Converted::Skipped(kind)) => {
                 skipped = Some(kind);
                 None
@@ -190,7 +191,9 @@ impl Listing {
                 before
             }
         };
-        let refused = refused.map(|problem| problem_of(description, problem));
+        let policy = (kind == Kind::NetworkPolicy).then(|| name.parse().ok());
+        let policy: Option<PolicyRef> = policy.flatten();
+        let refused = refused.map(|problem| problem_of(description, problem, policy));
         let differs =
             set(&mut self.refused, &name, refused) | set(&mut self.skipped, &name, skipped);
         let round = self.round;
@@ -224,12 +227,13 @@ fn set<V: PartialEq>(map: &mut BTreeMap<Name, V>, name: &Name, value: Option<V>)
     differs
 }
 
-fn problem_of(object: String, problem: FieldProblem) -> ObjectProblem {
+fn problem_of(object: String, problem: FieldProblem, policy: Option<PolicyRef>) -> ObjectProblem {
     ObjectProblem {
         file: PathBuf::new(),
         object,
         field: problem.field,
         message: problem.message,
+        policy,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_model::{Change, World};
+use weir_model::{Change, Given, NodePods, PolicyRef, Uid, World};
 
 use self::server::Server;
 use super::*;
@@ -24,19 +24,38 @@ fn pod(name: &str, address: &str) -> Value {
     })
 }
 
+fn node() -> NodeName {
+    NodeName::new("n1").unwrap()
+}
+
+fn announcement(address: &str) -> Announcement {
+    let given = Given {
+        uid: Uid::new("u").unwrap(),
+        addresses: vec![address.parse().unwrap()],
+    };
+    Announcement {
+        pods: NodePods {
+            node: node(),
+            pods: [("shop/new".parse().unwrap(), given)].into(),
+        },
+        node_uid: Uid::new("of-node").ok(),
+    }
+}
+
 /// What a reader of the source knows.
 struct Reader {
     told: Receiver<Told>,
     world: World,
     health: ApiHealth,
+    announcing: Option<Announcing>,
     batches: usize,
-    _watcher: ApiWatcher,
+    watcher: ApiWatcher,
 }
 
 impl Reader {
     fn new(access: &ApiAccess) -> Self {
         let (sender, told) = channel();
-        let watcher = ApiWatcher::start(access, move |one| {
+        let watcher = ApiWatcher::start(access, node(), move |one| {
             let _ = sender.send(one);
         })
         .unwrap();
@@ -44,8 +63,9 @@ impl Reader {
             told,
             world: World::default(),
             health: ApiHealth::default(),
+            announcing: None,
             batches: 0,
-            _watcher: watcher,
+            watcher,
         }
     }
 
@@ -62,6 +82,7 @@ impl Reader {
                 }
                 Ok(Told::Objects(Err(error))) => assert_eq!(self.batches, 0, "{error}"),
                 Ok(Told::Health(health)) => self.health = health,
+                Ok(Told::Announcing(how)) => self.announcing = Some(how),
                 Err(error) => panic!("{what}: {error}: {:?}, {:?}", self.pods(), self.health),
             }
         }
@@ -87,7 +108,7 @@ fn a_server_may_go_and_come_and_forget() {
     assert!(reader.health.healthy);
     let message = &reader.health.message;
     assert!(
-        message.ends_with("6 kinds watched, no NetworkLogging there"),
+        message.ends_with("7 kinds watched, no NetworkLogging there"),
         "{message}"
     );
 
@@ -130,7 +151,7 @@ fn without_a_server_it_is_said_why_and_nothing_is_told() {
     let access = server.access();
     server.set_away(true);
     let (sender, told) = channel();
-    let _watcher = ApiWatcher::start(&access, move |one| {
+    let _watcher = ApiWatcher::start(&access, node(), move |one| {
         let _ = sender.send(one);
     })
     .unwrap();
@@ -147,6 +168,7 @@ fn without_a_server_it_is_said_why_and_nothing_is_told() {
             }
             Told::Objects(Ok(batch)) => panic!("{batch:?}"),
             Told::Health(health) => assert!(!health.synced, "{health:?}"),
+            Told::Announcing(how) => panic!("{how:?}"),
         }
     }
 }
@@ -166,4 +188,124 @@ fn what_is_left_out_of_a_list_is_told_as_gone() {
     });
     server.remove("pods", "a");
     reader.wait("an event", |reader| reader.pods().is_empty());
+}
+
+#[test]
+fn what_is_announced_is_known_to_every_reader_until_the_server_goes() {
+    let server = Server::start();
+    let mut new = pod("new", "");
+    new["metadata"]["uid"] = json!("u");
+    server.put("pods", new);
+    let (mut reader, writer) = {
+        let of_node = Reader::new(&server.access());
+        let writer = of_node.watcher.writer();
+        let reader = Reader::new(&server.access());
+        (reader, (of_node, writer))
+    };
+    let (mut of_node, writer) = writer;
+    reader.wait("the first list", |reader| reader.batches > 0);
+    assert_eq!(reader.pods(), ["new []"]);
+    writer.announce(announcement("10.0.0.1"));
+    reader.wait("its address", |reader| reader.pods() == ["new [10.0.0.1]"]);
+    let written = server.objects("nodepods").remove(0);
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "of-node"});
+    assert_eq!(written["metadata"]["ownerReferences"], json!([owner]));
+    of_node.wait("health", |one| {
+        one.announcing.as_ref().is_some_and(|how| how.healthy)
+    });
+
+    // What was announced last is written when the server is back, however often it was tried before.
+    server.set_away(true);
+    for last in 2..9 {
+        writer.announce(announcement(&format!("10.0.0.{last}")));
+    }
+    of_node.wait("bad health", |one| {
+        one.announcing.as_ref().is_some_and(|how| !how.healthy)
+    });
+    let message = of_node.announcing.clone().unwrap().message;
+    assert!(
+        message.starts_with("addresses of 1 new pods wait ("),
+        "{message}"
+    );
+    server.set_away(false);
+    of_node.wait("health again", |one| {
+        one.announcing.as_ref().is_some_and(|how| how.healthy)
+    });
+    reader.wait("the last address", |reader| {
+        reader.pods() == ["new [10.0.0.8]"]
+    });
+}
+
+#[test]
+fn a_server_without_the_definition_is_no_failure() {
+    let server = Server::start();
+    server.set_unknown(&["networkloggings", "nodepods"]);
+    let mut reader = Reader::new(&server.access());
+    reader.wait("the first list", |reader| reader.batches > 0);
+    reader.watcher.writer().announce(announcement("10.0.0.1"));
+    reader.wait("health", |reader| reader.announcing.is_some());
+    let how = reader.announcing.clone().unwrap();
+    assert!(
+        how.healthy && how.message.starts_with("no nodepods.weir.dev there"),
+        "{how:?}"
+    );
+    assert_eq!(server.objects("nodepods"), [Value::Null; 0]);
+}
+
+#[test]
+fn a_definition_may_be_deleted_while_it_is_watched() {
+    let server = Server::start();
+    server.set_unknown(&[]);
+    let mut reader = Reader::new(&server.access());
+    reader.wait("all kinds", |reader| {
+        reader.health.message.ends_with("8 kinds watched")
+    });
+    server.set_unknown(&["networkloggings"]);
+    reader.wait("health without the kind", |reader| {
+        reader.health.healthy && reader.health.message.contains("no NetworkLogging there")
+    });
+}
+
+#[test]
+fn a_remark_becomes_one_event_of_the_object() {
+    let server = Server::start();
+    let policy =
+        json!({"metadata": {"name": "p", "namespace": "shop", "uid": "up", "generation": 3}});
+    server.put("networkpolicies", policy);
+    let nodes = [Reader::new(&server.access()), Reader::new(&server.access())];
+    let remark = |name: &str, note: &str| Remark {
+        about: About::NetworkPolicy(PolicyRef::new("shop", name).unwrap()),
+        reason: Reason::PolicyNotEnforced,
+        note: note.to_owned(),
+    };
+    for node in &nodes {
+        let writer = node.watcher.writer();
+        writer.remark(remark("p", "wrong"));
+        writer.remark(remark("gone", "wrong"));
+        writer.remark(remark("p", "wrong"));
+        writer.remark(remark("p", "last"));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let events = loop {
+        let events = server.objects("events");
+        if events.iter().any(|event| event["note"] == "last") {
+            break events;
+        }
+        assert!(Instant::now() < deadline, "{events:?}");
+        thread::park_timeout(Duration::from_millis(20));
+    };
+    let notes: Vec<_> = events
+        .iter()
+        .map(|event| event["note"].as_str().unwrap())
+        .collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    let first = events
+        .iter()
+        .find(|event| event["note"] == "wrong")
+        .unwrap();
+    assert_eq!(first["regarding"]["uid"], "up");
+    assert_eq!(first["regarding"]["kind"], "NetworkPolicy");
+    assert_eq!(first["reportingInstance"], "n1");
+    assert_eq!(first["reason"], "PolicyNotEnforced");
+    drop(nodes);
 }

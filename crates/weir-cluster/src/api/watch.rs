@@ -106,12 +106,26 @@ fn step(event: Event<Raw>) -> Step {
 }
 
 fn remedy(kind: Kind, error: &watcher::Error) -> Remedy {
+    // A watch of a kind whose definition was deleted is answered by a line of text for ever; a list is
+    // told that there is no such kind.
+    let answer_is_no_event = matches!(
+        error,
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_))
+            | watcher::Error::WatchStartFailed(kube::Error::SerdeError(_))
+    );
+    if kind.may_be_unknown() && answer_is_no_event {
+        return Remedy::List;
+    }
     let Some(status) = status(error) else {
         return Remedy::Wait;
     };
     let listing = matches!(error, watcher::Error::InitialListFailed(_));
     // A server that is starting answers 503, not 404, for what it has not installed yet.
     if kind.may_be_unknown() && status.code == 404 {
+        return Remedy::Unknown;
+    }
+    // Rights that were given to an agent of before it read these: nothing else may have to wait for that.
+    if kind == Kind::NodePods && status.code == 403 {
         return Remedy::Unknown;
     }
     // The stream knows of the first only as an event of a running watch. The second: the server has an
@@ -142,10 +156,27 @@ fn status(error: &watcher::Error) -> Option<&Status> {
 
 /// The cause alone: what it happened to is said beside it.
 fn reason(error: &watcher::Error) -> String {
-    if let Some(status) = status(error) {
-        return format!("{} (status {})", status.message.trim(), status.code);
+    match status(error) {
+        Some(status) => said(status),
+        None => innermost(error),
     }
-    let mut cause: &dyn std::error::Error = error;
+}
+
+/// The same of a single request.
+pub(super) fn reason_of(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        said(status)
+    } else {
+        innermost(error)
+    }
+}
+
+fn said(status: &Status) -> String {
+    format!("{} (status {})", status.message.trim(), status.code)
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -199,7 +230,16 @@ mod tests {
             &listed(answer(403, "forbidden")),
             Remedy::Wait,
         );
+        check(
+            Kind::NodePods,
+            &listed(answer(403, "forbidden")),
+            Remedy::Unknown,
+        );
         check(Kind::Pod, &watcher::Error::NoResourceVersion, Remedy::Wait);
+        let text = || serde_json::from_str::<String>("404 page not found").unwrap_err();
+        let no_event = || watcher::Error::WatchFailed(kube::Error::SerdeError(text()));
+        check(Kind::NetworkLogging, &no_event(), Remedy::List);
+        check(Kind::Pod, &no_event(), Remedy::Wait);
     }
 
     #[test]

@@ -16,6 +16,13 @@ use crate::object::Object;
 /// The label that names the service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// Labels by whose presence, whatever their value, a slice is not for who translates addresses of services. The
+/// controller sets them on the slices of a service that has them, others on slices of their own making.
+const UNBALANCED: [&str; 2] = [
+    "service.kubernetes.io/headless",
+    "service.kubernetes.io/service-proxy-name",
+];
+
 pub(super) fn endpoint_slice(slice: discovery::EndpointSlice) -> Result<Converted, FieldProblem> {
     let metadata = slice.metadata;
     let namespace = Namespace::new(metadata.namespace.as_deref().unwrap_or("default"))
@@ -31,10 +38,11 @@ pub(super) fn endpoint_slice(slice: discovery::EndpointSlice) -> Result<Converte
             return Err(wrong("addressType", message));
         }
     };
-    let label = metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(SERVICE_NAME));
+    let labels = metadata.labels.unwrap_or_default();
+    if UNBALANCED.iter().any(|label| labels.contains_key(*label)) {
+        return Ok(Converted::Unbalanced);
+    }
+    let label = labels.get(SERVICE_NAME);
     let Some(service) = label.filter(|service| !service.is_empty()) else {
         let kind = "EndpointSlice without a service".to_owned();
         return Ok(Converted::Skipped(kind));

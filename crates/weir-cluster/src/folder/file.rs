@@ -100,6 +100,7 @@ impl File {
             object: String::new(),
             field: String::new(),
             message,
+            policy: None,
         };
         let read = if stamp.size > Self::LARGEST {
             Err(format!("larger than {} bytes", Self::LARGEST))
@@ -145,6 +146,7 @@ impl File {
             object: key.describe(),
             field: String::new(),
             message: "stands in the file twice: the last one counts".to_owned(),
+            policy: None,
         });
         self.problems.extend(twice);
         self.problems.sort_unstable();
@@ -221,7 +223,7 @@ impl<'a> Reading<'a> {
                     let problem = self.refuse(description, problem.field, problem.message);
                     remarks.problems.push(problem);
                 }
-                Ok(Converted::Ended) => {}
+                Ok(Converted::Ended | Converted::Unbalanced) => {}
                 Ok(Converted::Skipped(kind)) => *remarks.skipped.entry(kind).or_default() += 1,
                 Err(problem) => {
                     let mut accepted = self.accepted().iter();
@@ -253,6 +255,7 @@ impl<'a> Reading<'a> {
             object,
             field,
             message,
+            policy: None,
         }
     }
 }

@@ -29,7 +29,9 @@ fn told(batch: &Batch) -> Vec<String> {
         | Change::Service(_)
         | Change::ServiceGone(_)
         | Change::EndpointSlice(_)
-        | Change::EndpointSliceGone(_) => format!("{change:?}"),
+        | Change::EndpointSliceGone(_)
+        | Change::NodePods(_)
+        | Change::NodePodsGone(_) => format!("{change:?}"),
     };
     batch.changes.iter().map(show).collect()
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A store and an API server of a test's own, on loopback. No kubelet, no controllers.
+//! A store and an API server of a test's own. No kubelet, no controllers.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Both programs, and a way between them and the reader that can be cut.
 pub(crate) struct ControlPlane {
+    /// Where the server listens.
+    address: &'static str,
     home: tempfile::TempDir,
     assets: PathBuf,
     store: u16,
@@ -49,6 +51,11 @@ impl Drop for ControlPlane {
 impl ControlPlane {
     /// None: the programs are not there.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_at("127.0.0.1")
+    }
+
+    /// The same with a server that others on the network reach.
+    pub(crate) fn start_at(address: &'static str) -> Option<Self> {
         let assets = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?);
         let home = tempfile::tempdir().unwrap();
         fs::write(
@@ -74,6 +81,7 @@ impl ControlPlane {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let way = Arc::<Way>::default();
         let mut plane = Self {
+            address,
             home,
             assets,
             store,
@@ -97,7 +105,7 @@ impl ControlPlane {
             &[
                 format!("--etcd-servers=http://127.0.0.1:{}", self.store),
                 format!("--secure-port={}", self.port),
-                "--bind-address=127.0.0.1".to_owned(),
+                format!("--bind-address={}", self.address),
                 // It makes itself a certificate there.
                 format!("--cert-dir={}", home.display()),
                 format!("--token-auth-file={}", home.join("tokens").display()),
@@ -179,13 +187,61 @@ impl ControlPlane {
         *self.way.cut.lock().unwrap() = false;
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// Has the server know a kind; returns when it does.
+    pub(crate) fn define(&self, definition: &str, path: &str) {
+        let definition: Value = serde_saphyr::from_str(definition).unwrap();
+        self.post(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            &definition,
+        );
+        self.until_answered("GET", path, &Value::Null);
+    }
+
+    /// Posts many objects, or patches them, several at a time.
+    pub(crate) fn send_all(&self, method: &str, objects: &[(String, Value)]) {
+        let send = |client: Client, path: String, body: Vec<u8>| async move {
+            let request = http::Request::builder()
+                .method(method)
+                .uri(path)
+                .header("content-type", content_type(method));
+            client.request_text(request.body(body).unwrap()).await
+        };
+        self.runtime.block_on(async {
+            let client = self.client().await.unwrap();
+            for some in objects.chunks(50) {
+                let sent = some.iter().map(|(path, object)| {
+                    send(
+                        client.clone(),
+                        path.clone(),
+                        object.to_string().into_bytes(),
+                    )
+                });
+                for answer in futures::future::join_all(sent).await {
+                    answer.unwrap();
+                }
+            }
+        });
+    }
+
+    async fn client(&self) -> Result<Client, String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let file = Kubeconfig::read_from(self.kubeconfig()).map_err(|error| text(&error))?;
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        Client::try_from(config.map_err(|error| text(&error))?).map_err(|error| text(&error))
+    }
+
+    /// An object as it is.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.until_answered("GET", path, &Value::Null)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         let home = self.home.path();
         let path = home.join("kubeconfig");
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "a",
             "clusters": [{"name": "a", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
+                "server": format!("https://{}:{}", self.address, self.port),
                 "certificate-authority": home.join("apiserver.crt"),
             }}],
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
@@ -195,8 +251,8 @@ impl ControlPlane {
         path
     }
 
-    pub(crate) fn post(&self, path: &str, object: &Value) {
-        self.until_answered("POST", path, object);
+    pub(crate) fn post(&self, path: &str, object: &Value) -> Value {
+        self.until_answered("POST", path, object)
     }
 
     pub(crate) fn patch(&self, path: &str, patch: &Value) {
@@ -214,23 +270,18 @@ impl ControlPlane {
         self.patch(&format!("{pod}/status"), &json!({"status": status}));
     }
 
-    fn until_answered(&self, method: &str, path: &str, body: &Value) {
+    fn until_answered(&self, method: &str, path: &str, body: &Value) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.ask(method, path, body) {
-                Ok(()) => return,
+                Ok(answer) => return answer,
                 Err(error) => assert!(Instant::now() < deadline, "{method} {path}: {error}"),
             }
             thread::park_timeout(Duration::from_millis(200));
         }
     }
 
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(), String> {
-        let kind = if method == "PATCH" {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let body = if body.is_null() {
             Vec::new()
         } else {
@@ -239,19 +290,15 @@ impl ControlPlane {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", kind);
+            .header("content-type", content_type(method));
         self.runtime.block_on(async {
             let text = |error: &dyn std::error::Error| error.to_string();
-            let file = Kubeconfig::read_from(self.kubeconfig()).map_err(|error| text(&error))?;
-            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-            let client = Client::try_from(config.map_err(|error| text(&error))?);
-            let client = client.map_err(|error| text(&error))?;
+            let client = self.client().await?;
             let request = request.body(body).map_err(|error| text(&error))?;
-            client
-                .request_text(request)
-                .await
-                .map(drop)
-                .map_err(|error| text(&error))
+            let answer = client.request_text(request).await;
+            let answer = answer.map_err(|error| text(&error))?;
+            // `/readyz` says no more than that it is.
+            Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
         })
     }
 }
@@ -276,6 +323,14 @@ impl Way {
                 let _ = to.shutdown(Shutdown::Both);
             });
         }
+    }
+}
+
+fn content_type(method: &str) -> &'static str {
+    if method == "PATCH" {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
     }
 }
 

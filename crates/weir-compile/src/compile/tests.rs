@@ -17,6 +17,7 @@ fn node(name: &str, addresses: &[&str], cidrs: &[&str]) -> Change {
         name: NodeName::new(name).unwrap(),
         labels: Labels::default(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        uid: None,
         pod_cidrs: cidrs
             .iter()
             .map(|text| PodCidr::parse(text).unwrap())
@@ -34,6 +35,8 @@ fn pod(name: &str, node: &str, addresses: &[&str]) -> Pod {
         container_ports: Vec::new(),
         created: 0,
         workload: None,
+        uid: None,
+        announced: false,
     }
 }
 
@@ -213,6 +216,83 @@ fn native_mode_needs_no_tunnel_ends_and_routes_by_the_nodes() {
 }
 
 #[test]
+fn nodes_come_change_and_go() {
+    for (routing, gateway) in [(RoutingMode::Tunnel, false), (RoutingMode::Native, true)] {
+        let settings = settings(routing);
+        let (mut world, mut identities, mut indices) = (
+            World::default(),
+            IdentityTable::default(),
+            NodeIndices::default(),
+        );
+        let mut next = |changes: Vec<Change>| {
+            for change in changes {
+                world.apply(change);
+            }
+            let endpoints = [endpoint("web", "10.244.1.5")];
+            let out = compile(&world, &settings, &endpoints, &mut identities, &mut indices);
+            let ends = out.rows.nodes.values().map(|row| row.remote.to_string());
+            let routes = out.routes.iter().filter(|route| {
+                gateway == matches!(route.path, RoutePath::Node { .. })
+                    || route.destination.prefix_len() == 32
+            });
+            let routes: Vec<_> = routes
+                .filter(|route| route.destination.addr().is_ipv4())
+                .map(|route| match route.path {
+                    RoutePath::Host { .. } => route.destination.to_string(),
+                    RoutePath::Node { gateway } => format!("{} {gateway}", route.destination),
+                })
+                .collect();
+            assert_eq!(out.problems, []);
+            (ends.collect::<Vec<_>>(), routes)
+        };
+        let expect =
+            |found: (Vec<String>, Vec<String>), ends: &[&str], native: &[&str], tunnel: &[&str]| {
+                assert_eq!(found.0, if gateway { &[] } else { ends }, "{routing:?}");
+                assert_eq!(
+                    found.1,
+                    if gateway { native } else { tunnel },
+                    "{routing:?}"
+                );
+            };
+        let found = next(two_nodes());
+        expect(
+            found,
+            &["172.18.0.3"],
+            &["10.244.2.0/24 172.18.0.3"],
+            &["10.244.1.0/24", "10.244.2.0/24"],
+        );
+        let found = next(vec![node("n3", &["172.18.0.4"], &["10.244.3.0/24"])]);
+        expect(
+            found,
+            &["172.18.0.3", "172.18.0.4"],
+            &["10.244.2.0/24 172.18.0.3", "10.244.3.0/24 172.18.0.4"],
+            &["10.244.1.0/24", "10.244.2.0/24", "10.244.3.0/24"],
+        );
+        // Another address and another range.
+        let found = next(vec![node("n2", &["172.18.0.9"], &["10.244.12.0/24"])]);
+        let (mut ends, routes) = found;
+        ends.sort();
+        expect(
+            (ends, routes),
+            &["172.18.0.4", "172.18.0.9"],
+            &["10.244.3.0/24 172.18.0.4", "10.244.12.0/24 172.18.0.9"],
+            &["10.244.1.0/24", "10.244.3.0/24", "10.244.12.0/24"],
+        );
+        // This node's own range: the pod that has an address of the old one is still reached.
+        let found = next(vec![node("n1", &["172.18.0.2"], &["10.244.11.0/24"])]);
+        assert!(found.1.contains(&"10.244.1.5/32".to_owned()), "{found:?}");
+        let gone = |name: &str| Change::NodeGone(NodeName::new(name).unwrap());
+        let found = next(vec![gone("n2"), gone("n3")]);
+        expect(
+            found,
+            &[],
+            &["10.244.1.5/32"],
+            &["10.244.1.5/32", "10.244.11.0/24"],
+        );
+    }
+}
+
+#[test]
 fn everything_of_the_cluster_is_exempt_from_masquerading() {
     let out = compiled(two_nodes(), &settings(RoutingMode::Tunnel), &[]);
     let shown: Vec<_> = out
@@ -269,6 +349,42 @@ fn a_duplicate_address_stays_with_the_first_and_is_reported() {
             "pod shop/aa-younger claims address 10.244.2.9, which pod shop/zz-older has: pod shop/zz-older keeps it",
         ],
     );
+}
+
+#[test]
+fn what_is_only_announced_stands_behind_everything_else() {
+    let announced = |name, created, addresses: &[&str]| Pod {
+        announced: true,
+        created,
+        ..pod(name, "n2", addresses)
+    };
+    let mut changes = two_nodes();
+    let known = Pod {
+        created: 9,
+        ..pod("known", "n2", &["10.244.2.9"])
+    };
+    let of_others = announced(
+        "greedy",
+        1,
+        &[
+            "172.18.0.3",
+            "10.244.2.9",
+            "10.244.1.7",
+            "203.0.113.5",
+            "10.244.2.20",
+        ],
+    );
+    changes.extend([known, of_others].map(|pod| Change::Pod(Arc::new(pod))));
+    let out = compiled(changes, &settings(RoutingMode::Tunnel), &[]);
+    let owner = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        out.owners.get(&address.into()).map(ToString::to_string)
+    };
+    assert_eq!(owner("10.244.2.9").as_deref(), Some("pod shop/known"));
+    assert_eq!(owner("172.18.0.3").as_deref(), Some("node n2"));
+    assert_eq!(owner("10.244.2.20").as_deref(), Some("pod shop/greedy"));
+    // Of another node's range, and outside the cluster.
+    assert_eq!((owner("10.244.1.7"), owner("203.0.113.5")), (None, None));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS, READY};
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow};
 use weir_abi::{Address, BlockGroup, Identity, PolicyCookie};
+use weir_model::PolicyRef;
 
 use super::cell::{Cell, PortSpec, RULES_MAX, Ruling, TooMany, rulings};
 use super::sets::{CellPeer, Chain, Set};
@@ -17,9 +18,12 @@ use crate::{Owner, Problem};
 /// Names that a problem lists.
 const NAMED: usize = 3;
 
+/// What could not be had, and which policies are not enforced as they are written for it.
+type Problems = (Vec<Problem>, BTreeMap<PolicyRef, Problem>);
+
 impl PolicyCompiler {
     /// Brings the rows in line with the cells; what could not be had.
-    pub(super) fn realize(&mut self, input: &PolicyInput<'_>, work: &mut Work) -> Vec<Problem> {
+    pub(super) fn realize(&mut self, input: &PolicyInput<'_>, work: &mut Work) -> Problems {
         // A block that nobody asks any more is in no group afterwards, one that is new in none before.
         let mut chains = self.chains_of_cells(work);
         self.look_at_prefixes(input, work);
@@ -241,8 +245,9 @@ impl PolicyCompiler {
         }
     }
 
-    fn find_problems(&self, input: &PolicyInput<'_>) -> Vec<Problem> {
+    fn find_problems(&self, input: &PolicyInput<'_>) -> Problems {
         let mut problems = Vec::new();
+        let mut unenforced = BTreeMap::new();
         let full = |map: &weir_abi::map::MapInfo, size, object| Problem::MapFull {
             map: map.name,
             size,
@@ -258,24 +263,35 @@ impl PolicyCompiler {
         };
         for set in self.sets.values().filter(|set| !set.admitted) {
             let pods = pods_of(set, input);
-            if let Some((chain, count)) = set.oversized.first_key_value() {
-                problems.push(Problem::PolicyTooLarge {
+            let problem = if let Some((chain, count)) = set.oversized.first_key_value() {
+                Problem::PolicyTooLarge {
                     pods,
                     policies: self.policies_of(set),
                     direction: chain.direction.name(),
                     peer: self.peer_text(*chain),
                     count: *count,
                     most: RULES_MAX,
-                });
+                }
             } else if let Some(block) = refused(set) {
                 let block = self.blocks.key(*block).map(|key| key.block.to_string());
                 let block = block.unwrap_or_default();
                 let object = format!("ipBlock {block} of policies for {pods}");
-                problems.push(full(&weir_abi::map::IPCACHE, input.limits.ipcache, object));
+                full(&weir_abi::map::IPCACHE, input.limits.ipcache, object)
             } else {
                 let object = format!("{} policy rows for {pods}", set.needed);
-                problems.push(full(&weir_abi::map::POLICY, input.limits.policy, object));
+                full(&weir_abi::map::POLICY, input.limits.policy, object)
+            };
+            for state in set
+                .policies
+                .iter()
+                .filter_map(|one| self.policies.get(*one))
+            {
+                let reference = state.source.reference.clone();
+                unenforced
+                    .entry(reference)
+                    .or_insert_with(|| problem.clone());
             }
+            problems.push(problem);
         }
         let uncounted = self.cookies.uncounted();
         if uncounted > 0 {
@@ -284,7 +300,7 @@ impl PolicyCompiler {
             problems.push(full(&weir_abi::map::POLICY_HITS, size, object));
         }
         problems.sort();
-        problems
+        (problems, unenforced)
     }
 
     fn policies_of(&self, set: &Set) -> String {

@@ -66,9 +66,10 @@ impl PolicyCompiler {
                 self.replace_policy(reference, input.world, &mut work);
             }
         }
-        let problems = self.realize(input, &mut work);
+        let (problems, unenforced) = self.realize(input, &mut work);
         let problems_changed = self.problems != problems;
         self.problems = problems;
+        self.unenforced = unenforced;
         self.base = Some(Arc::clone(input.base));
         self.found = super::Found::default();
         PolicyDelta {

@@ -219,6 +219,8 @@ pub(crate) fn pod() -> impl Strategy<Value = Pod> {
                 container_ports,
                 created: i64::from(number) + 1,
                 workload: None,
+                uid: None,
+                announced: false,
             }
         },
     )
@@ -240,6 +242,7 @@ pub(crate) fn nodes() -> Vec<Change> {
             name: node_name(number),
             labels: Labels::default(),
             addresses: node_addresses(number),
+            uid: None,
             pod_cidrs: cidrs
                 .iter()
                 .map(|text| PodCidr::parse(text).unwrap())

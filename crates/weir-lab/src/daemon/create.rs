@@ -339,6 +339,7 @@ fn connect(
             interface: POD_INTERFACE.to_owned(),
             namespace: key.namespace,
             pod: key.name,
+            uid: None,
             requested_addresses: requested,
         };
         let created: EndpointCreated = node.client().put(ENDPOINTS, &request)?;

@@ -44,9 +44,35 @@ fn told(batch: Option<Batch>) -> Vec<String> {
         | Change::Service(_)
         | Change::ServiceGone(_)
         | Change::EndpointSlice(_)
-        | Change::EndpointSliceGone(_) => format!("{change:?}"),
+        | Change::EndpointSliceGone(_)
+        | Change::NodePods(_)
+        | Change::NodePodsGone(_) => format!("{change:?}"),
     };
     batch.map_or_else(Vec::new, |batch| batch.changes.iter().map(show).collect())
+}
+
+#[test]
+fn a_slice_that_gets_the_label_headless_is_gone() {
+    let slice = |labels: Value| {
+        json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "resourceVersion": "7", "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.244.1.5"]}],
+        })
+    };
+    let mut mirror = complete();
+    let served = slice(json!({"kubernetes.io/service-name": "web"}));
+    mirror.take(Kind::EndpointSlice, Step::Put(served));
+    assert_eq!(told(mirror.batch()).len(), 1);
+    let headless = slice(json!({
+        "kubernetes.io/service-name": "web", "service.kubernetes.io/headless": "",
+    }));
+    mirror.take(Kind::EndpointSlice, Step::Put(headless));
+    let told = told(mirror.batch());
+    assert!(
+        told.len() == 1 && told[0].starts_with("EndpointSliceGone"),
+        "{told:?}"
+    );
 }
 
 /// Every kind is listed; there are no objects.

@@ -2,7 +2,7 @@
 //! The little of an API server that watching needs.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -20,6 +20,8 @@ struct State {
     objects: BTreeMap<(String, String), Value>,
     events: Vec<(u64, String, Value)>,
     away: bool,
+    /// Kinds that are not there.
+    unknown: Vec<&'static str>,
     /// Connections of an earlier one are to end.
     epoch: u64,
 }
@@ -41,6 +43,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::<Shared>::default();
+        shared.state.lock().unwrap().unknown = vec!["networkloggings"];
         let accepted = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -72,17 +75,22 @@ impl Server {
         self.shared.differs.notify_all();
     }
 
-    pub(super) fn put(&self, plural: &str, mut object: Value) {
+    pub(super) fn put(&self, plural: &str, object: Value) {
+        self.change(|state| state.put(plural, object));
+    }
+
+    /// What clients have written, too.
+    pub(super) fn objects(&self, plural: &str) -> Vec<Value> {
+        let state = self.shared.state.lock().unwrap();
+        let of_kind = state.objects.iter().filter(|((of, _), _)| of == plural);
+        of_kind.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Kinds that have no definition (any more). Their watches end.
+    pub(super) fn set_unknown(&self, kinds: &[&'static str]) {
         self.change(|state| {
-            state.version += 1;
-            object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            let old = state
-                .objects
-                .insert((plural.to_owned(), name), object.clone());
-            let event = if old.is_some() { "MODIFIED" } else { "ADDED" };
-            let event = json!({"type": event, "object": object});
-            state.events.push((state.version, plural.to_owned(), event));
+            state.unknown = kinds.to_vec();
+            state.epoch += 1;
         });
     }
 
@@ -120,6 +128,41 @@ impl Server {
     }
 }
 
+impl State {
+    fn put(&mut self, plural: &str, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let key = (plural.to_owned(), name);
+        let old = self.objects.insert(key, object.clone());
+        let event = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        let event = json!({"type": event, "object": object});
+        self.events.push((self.version, plural.to_owned(), event));
+    }
+
+    /// An answer to a request for, or with, one object.
+    fn single(&mut self, method: &str, path: &str, body: &[u8]) -> (&'static str, Value) {
+        let mut parts = path.rsplit('/');
+        let (last, before) = (parts.next().unwrap(), parts.next().unwrap());
+        let plural = if method == "POST" { last } else { before };
+        if self.unknown.contains(&plural) {
+            return ("404 Not Found", status(404, "not found"));
+        }
+        if method == "GET" {
+            let found = self.objects.get(&(plural.to_owned(), last.to_owned()));
+            let missing = || ("404 Not Found", status(404, "not found"));
+            return found.map_or_else(missing, |found| ("200 OK", found.clone()));
+        }
+        let object: Value = serde_json::from_slice(body).unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        if method == "POST" && self.objects.contains_key(&(plural.to_owned(), name)) {
+            return ("409 Conflict", status(409, "is there already"));
+        }
+        self.put(plural, object.clone());
+        ("200 OK", object)
+    }
+}
+
 fn serve(stream: &TcpStream, shared: &Shared) {
     let epoch = shared.state.lock().unwrap().epoch;
     let mut input = BufReader::new(stream);
@@ -128,15 +171,25 @@ fn serve(stream: &TcpStream, shared: &Shared) {
     if input.read_line(&mut request).is_err() {
         return;
     }
-    let mut line = String::new();
+    let (mut line, mut length) = (String::new(), 0);
     while input.read_line(&mut line).is_ok_and(|length| length > 2) {
+        let (name, value) = line.split_once(": ").unwrap_or_default();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
         line.clear();
     }
-    let state = shared.state.lock().unwrap();
+    let mut body = vec![0; length];
+    if input.read_exact(&mut body).is_err() {
+        return;
+    }
+    let mut state = shared.state.lock().unwrap();
     if state.away || state.epoch != epoch {
         return;
     }
-    let target = request.split(' ').nth(1).unwrap_or_default();
+    let mut words = request.split(' ');
+    let method = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let plural = path.rsplit('/').next().unwrap_or_default();
     let parameters: BTreeMap<&str, &str> = query
@@ -157,8 +210,19 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         let mut version: BTreeMap<&str, &str> = empty.map(|name| (name, "")).into();
         version.insert("gitVersion", "v9");
         answer(stream, "200 OK", &json!(version));
-    } else if plural == "networkloggings" {
-        answer(stream, "404 Not Found", &status(404, "not found"));
+    } else if method != "GET" || path.matches('/').count() > 5 {
+        let (code, object) = state.single(method, path, &body);
+        shared.differs.notify_all();
+        answer(stream, code, &object);
+    } else if state.unknown.contains(&plural) {
+        // No object, but a line of text, and the same for lists and watches.
+        let text = "404 page not found\n";
+        let length = text.len();
+        let mut stream = stream;
+        let _ = write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+        );
     } else if parameters.get("watch") == Some(&"true") {
         let from = parameters
             .get("resourceVersion")

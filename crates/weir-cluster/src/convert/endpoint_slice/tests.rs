@@ -79,6 +79,15 @@ fn slices_of_no_use_are_told_by_kind() {
 }
 
 #[test]
+fn labels_say_that_nobody_balances_over_a_slice() {
+    for label in UNBALANCED {
+        let mut raw = raw();
+        raw["metadata"]["labels"][label] = json!("");
+        assert!(matches!(convert(raw), Ok(Converted::Unbalanced)), "{label}");
+    }
+}
+
+#[test]
 fn the_field_that_is_wrong_is_named() {
     let cases: [(&str, Value, &str, &str); 11] = [
         ("/metadata/name", json!("A"), "metadata.name", "holds `A`"),

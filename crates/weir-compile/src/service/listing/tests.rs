@@ -31,6 +31,8 @@ fn pod(name: &str, app: &str, addresses: &[&str]) -> Change {
         container_ports: Vec::new(),
         created: 0,
         workload: None,
+        uid: None,
+        announced: false,
     }))
 }
 

@@ -283,6 +283,8 @@ pub(in crate::service) fn pod(name: &str, on: u8, address: &str, host: HostPort)
         }],
         created: 50,
         workload: None,
+        uid: None,
+        announced: false,
     }
 }
 
@@ -314,6 +316,7 @@ fn any_node() -> impl Strategy<Value = Node> {
             .into_iter()
             .map(|host| IpAddr::from([172, 18, 0, host]))
             .collect(),
+        uid: None,
         pod_cidrs: Vec::new(),
     })
 }

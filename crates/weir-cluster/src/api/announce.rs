@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The object that an agent writes: which addresses its node has given to pods.
+//!
+//! Whoever has something to announce puts it down and goes on. The newest version is written at once;
+//! what comes while a write is on its way makes up the next one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use weir_model::{NodePods, Uid};
+
+use super::kind::Kind;
+use super::raw::Raw;
+use super::{Announcing, reason_of};
+use crate::convert::Entry;
+
+/// Writes begin at most this often: a node that starts a hundred pods in a moment must not make a hundred
+/// events for every other node.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// When a write that failed is tried again: soon, then less and less often.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The same for a server that does not know the kind.
+const UNKNOWN: Duration = Duration::from_mins(1);
+/// A server may be away for this long before anybody is bothered with it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Whose fields they are.
+const MANAGER: &str = "weir-agent";
+
+/// What a node has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub pods: NodePods,
+    /// The node object: with it, the announcement goes.
+    pub node_uid: Option<Uid>,
+}
+
+/// Writes whatever is wanted; ends when nobody can want anything any more.
+pub(super) async fn announce(
+    client: Client,
+    mut wanted: watch::Receiver<Option<Arc<Announcement>>>,
+    tell: watch::Sender<Option<Announcing>>,
+) {
+    let api: Api<Raw> = Api::all_with(client, &Kind::NodePods.resource());
+    while wanted.changed().await.is_ok() {
+        let mut pause = AGAIN.0;
+        let begun = Instant::now();
+        loop {
+            let Some(newest) = wanted.borrow_and_update().clone() else {
+                break;
+            };
+            let told = match write(&api, &newest).await {
+                Ok(()) => {
+                    pause = PAUSE;
+                    Some(Announcing::done(newest.pods.pods.len()))
+                }
+                Err(Failure::Unknown) => {
+                    pause = UNKNOWN;
+                    Some(Announcing::unknown())
+                }
+                Err(Failure::Other(reason)) => {
+                    tracing::debug!(reason, "addresses of new pods are not announced yet");
+                    let late = begun.elapsed() >= PATIENCE;
+                    let told = late.then(|| Announcing::failed(newest.pods.pods.len(), &reason));
+                    share(&tell, told);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN.1);
+                    continue;
+                }
+            };
+            share(&tell, told);
+            tokio::time::sleep(pause).await;
+            break;
+        }
+    }
+}
+
+fn share(tell: &watch::Sender<Option<Announcing>>, told: Option<Announcing>) {
+    tell.send_if_modified(|before| {
+        let differs = told.is_some() && *before != told;
+        if differs {
+            *before = told;
+        }
+        differs
+    });
+}
+
+/// Why a write failed.
+enum Failure {
+    /// The server does not know the kind.
+    Unknown,
+    Other(String),
+}
+
+async fn write(api: &Api<Raw>, announcement: &Announcement) -> Result<(), Failure> {
+    let Announcement { pods, node_uid } = announcement;
+    let node = pods.node.as_str();
+    let owners = node_uid
+        .iter()
+        .map(|uid| json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid.as_str()}));
+    let object = json!({
+        "apiVersion": Kind::NodePods.api_version(),
+        "kind": Kind::NodePods.name(),
+        "metadata": {"name": node, "ownerReferences": owners.collect::<Vec<_>>()},
+        "pods": Entry::of(pods),
+    });
+    let settings = PatchParams::apply(MANAGER).force();
+    let patch = Patch::Apply(&object);
+    let answered = tokio::time::timeout(ANSWER, api.patch(node, &settings, &patch)).await;
+    match answered {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(Failure::Unknown),
+        Ok(Err(error)) => Err(Failure::Other(reason_of(&error))),
+        Err(_) => Err(Failure::Other(format!("no answer for {ANSWER:?}"))),
+    }
+}
