@@ -45,6 +45,9 @@ pub struct Args {
     /// Where metrics and health are served by TCP; `none` for nowhere.
     #[arg(long, default_value = "127.0.0.1:9962", value_parser = metrics_address)]
     pub metrics_address: MetricsAddress,
+    /// Where what asks kube-proxy for its health and mode is answered; nowhere unless given.
+    #[arg(long, value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    pub proxy_health: Vec<SocketAddr>,
     /// Another eBPF object than the one inside this program.
     #[arg(long, hide = true)]
     pub bpf_object: Option<PathBuf>,

@@ -24,6 +24,7 @@ pub mod ipam;
 mod names;
 mod observed;
 mod policy_log;
+mod proxy_health;
 mod ring;
 mod run;
 mod shared;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::shared::Shared;
 use crate::source::Source;
 use crate::stale::Sweeper;
 use crate::store::Store;
-use crate::{collect, health_check, ring, telemetry};
+use crate::{collect, health_check, proxy_health, ring, telemetry};
 
 /// How long requests that are being answered hold up the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -114,7 +115,13 @@ pub fn run(args: Args) -> Result<(), AgentError> {
         shared: Arc::clone(&shared),
         inputs: inputs.clone(),
     };
-    let served = serve(&args.socket, args.metrics_address, api, ended);
+    let served = serve(
+        &args.socket,
+        args.metrics_address,
+        args.proxy_health,
+        api,
+        ended,
+    );
 
     tracing::info!("agent stops; links and maps stay in place");
     installed.leave();
@@ -255,6 +262,7 @@ impl Helpers {
 fn serve(
     socket: &Path,
     metrics: MetricsAddress,
+    proxy_health: Vec<SocketAddr>,
     api: Api,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), AgentError> {
@@ -275,6 +283,10 @@ fn serve(
         let metrics = tokio::spawn(serve_metrics(metrics.0, api.clone()));
         let checks = api.shared.health_checks.subscribe();
         let health_checks = tokio::spawn(health_check::serve(checks));
+        for address in proxy_health {
+            // Ends with the runtime.
+            tokio::spawn(proxy_health::serve(address, Arc::clone(&api.shared)));
+        }
         let served = axum::serve(listener, api::router(api)).into_future();
         let result = tokio::select! {
             result = served => result.map_err(start),
@@ -313,7 +325,7 @@ fn listen(socket: &Path) -> Result<UnixListener, AgentError> {
 }
 
 /// Metrics and health by TCP. The agent works without them.
-async fn serve_metrics(address: Option<std::net::SocketAddr>, api: Api) {
+async fn serve_metrics(address: Option<SocketAddr>, api: Api) {
     let Some(address) = address else { return };
     let served = match TcpListener::bind(address).await {
         Ok(listener) => axum::serve(listener, api::public_router(api)).await,
