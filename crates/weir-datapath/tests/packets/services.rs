@@ -215,16 +215,16 @@ fn second_try(answered: bool, family: usize) -> Tuple {
 
 #[test]
 fn a_connection_that_has_not_begun_leaves_a_backend_that_is_leaving() {
-    for family in 0..2 {
+    for (family, other) in REMOTE.into_iter().enumerate() {
         let to = second_try(false, family);
-        assert_eq!(to.destination, ip(REMOTE[family]));
+        assert_eq!(to.destination, ip(other));
     }
 }
 
 #[test]
 fn a_connection_that_was_answered_stays_with_a_backend_that_is_leaving() {
-    for family in 0..2 {
+    for (family, own) in POD_B.into_iter().enumerate() {
         let to = second_try(true, family);
-        assert_eq!(to.destination, ip(POD_B[family]));
+        assert_eq!(to.destination, ip(own));
     }
 }
