@@ -425,8 +425,14 @@ mod kernel {
                 "{} pods, first packets lost: {lost}, never known: {unknown}",
                 all.len()
             );
-            for one in all.iter().filter(|one| one.connected.is_err()).take(5) {
-                println!("lost: known after {:?}, {:?}", one.known, one.connected);
+            for (number, one) in all.iter().enumerate() {
+                if one.connected.is_ok() {
+                    continue;
+                }
+                println!(
+                    "lost: pod {number}, known after {:?}, {:?}",
+                    one.known, one.connected
+                );
             }
             for node in &pair.nodes {
                 let metrics = node.client.text(weir_api::path::METRICS).unwrap();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
@@ -29,6 +29,9 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const UNKNOWN: Duration = Duration::from_mins(1);
 /// A server may be away for this long before anybody is bothered with it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A connection that is idle for a minute and a half is closed. The first packet of a pod must not wait for a
+/// new one, so it is kept in use.
+const IDLE: Duration = Duration::from_mins(1);
 /// Whose fields they are.
 const MANAGER: &str = "weir-agent";
 
@@ -47,7 +50,16 @@ pub(super) async fn announce(
     tell: watch::Sender<Option<Announcing>>,
 ) {
     let api: Api<Raw> = Api::all_with(client, &Kind::NodePods.resource());
-    while wanted.changed().await.is_ok() {
+    tokio::spawn(keep_open(api.clone()));
+    loop {
+        match tokio::time::timeout(IDLE, wanted.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tokio::spawn(keep_open(api.clone()));
+                continue;
+            }
+        }
         let mut pause = AGAIN.0;
         let begun = Instant::now();
         loop {
@@ -78,6 +90,12 @@ pub(super) async fn announce(
             break;
         }
     }
+}
+
+/// Asks for next to nothing, out of the server's memory.
+async fn keep_open(api: Api<Raw>) {
+    let least = ListParams::default().match_any().limit(1);
+    let _ = tokio::time::timeout(ANSWER, api.list_metadata(&least)).await;
 }
 
 fn share(tell: &watch::Sender<Option<Announcing>>, told: Option<Announcing>) {
