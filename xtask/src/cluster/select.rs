@@ -15,6 +15,9 @@ const LEFT_OUT: &str = concat!(
 );
 const LABELS: &str = "!Alpha && !BetaOffByDefault && !Disruptive && !Flaky && !Slow";
 const ALL: &str = r"\[sig-network\]";
+/// Never drawn, because it is known not to pass (`docs/test-cluster.md` says why): a drawing finds what is not known.
+/// Whole runs and its own name run it.
+const KNOWN: &str = "KubeProxy should set TCP CLOSE_WAIT timeout";
 
 /// What is asked for on the command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -84,7 +87,8 @@ impl Wish {
         for group in [Group::Other, Group::Policy] {
             let rest = names
                 .iter()
-                .filter(|name| !taken(name) && Group::of(name) == group);
+                .filter(|name| !taken(name) && Group::of(name) == group)
+                .filter(|name| !name.contains(KNOWN));
             chosen.extend(draw(rest.cloned().collect(), self.sample, seed));
         }
         chosen.sort();
@@ -215,6 +219,19 @@ mod tests {
             ..sample
         };
         check(&more, 1, 2, 20, 20);
+    }
+
+    #[test]
+    fn what_is_known_not_to_pass_is_in_whole_runs_alone() {
+        let mut names = names();
+        names.push(format!("[sig-network] {KNOWN} [Privileged]"));
+        let sample = Wish {
+            sample: 100,
+            ..wish()
+        };
+        let has = |wish: Wish| wish.choose(&names, 1).contains(&names[names.len() - 1]);
+        assert!(!has(sample));
+        assert!(has(wish()));
     }
 
     #[test]
