@@ -196,6 +196,7 @@ pub(crate) fn b9_blue_gives_way_to_green_and_nobody_notices(ground: &Ground<'_>)
     ]);
     let asks = ["base/c1", "base/c3", "node:n2"].map(|from| {
         ask(from, &ground.svc("web"))
+            .within(3000)
             .set("count", 400)
             .set("interval_ms", 10)
     });
