@@ -25,6 +25,7 @@ mod weir;
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -100,6 +101,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             as_root(&[])
         }
     }
+}
+
+/// The folder with `etcd` and `kube-apiserver`, where there is one: what `KUBEBUILDER_ASSETS` names, or what was built.
+pub(crate) fn api_server() -> Option<PathBuf> {
+    programs::api_server()
 }
 
 /// Everything that is built as the user.

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 
 use crate::{build, host, output};
 use runner::Tally;
-use targets::Level;
+use targets::{Level, Target};
 
 /// Runs the tests; the last line says how many passed and failed
 #[derive(Debug, clap::Args)]
@@ -82,20 +82,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none() {
         checks::run(&mut tally);
     }
-    let targets = if levels.is_empty() {
+    let cluster = cluster && (args.level == Selection::Cluster || args.filter.is_none());
+    let targets = if levels.is_empty() && !cluster {
         Vec::new()
     } else {
         targets::compile()?
     };
+    let run = |target: &Target, tally: &mut Tally| {
+        let api_server = crate::cluster::api_server();
+        runner::run(
+            target,
+            args.filter.as_deref(),
+            binary.as_deref(),
+            args.full,
+            api_server.as_deref(),
+            tally,
+        )
+    };
     for level in levels {
-        for target in targets.iter().filter(|target| target.level == *level) {
-            runner::run(
-                target,
-                args.filter.as_deref(),
-                binary.as_deref(),
-                args.full,
-                &mut tally,
-            )?;
+        let wanted = targets.iter().filter(|target| target.level == *level);
+        for target in wanted.filter(|target| !cluster || !target.needs_api_server()) {
+            run(target, &mut tally)?;
         }
     }
     if let Some(weir) = binary.as_deref().filter(|_| netpol) {
@@ -107,8 +114,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             &mut tally,
         )?;
     }
-    if cluster && (args.level == Selection::Cluster || args.filter.is_none()) {
+    if cluster {
         cluster::run(args.full, args.filter.as_deref(), &mut tally);
+        // The cluster's programs are built now.
+        for target in targets.iter().filter(|target| target.needs_api_server()) {
+            run(target, &mut tally)?;
+        }
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
         runner::run_doc_tests(&mut tally)?;

@@ -4,6 +4,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -54,22 +55,42 @@ fn asset(name: &str) -> Option<PathBuf> {
     Some(Path::new(&folder).join(name)).filter(|file| file.is_file())
 }
 
+/// The folder that has an API server and its etcd.
+pub(super) fn api_server() -> Option<PathBuf> {
+    let given = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty());
+    let folder = given.map_or_else(place::programs, PathBuf::from);
+    let complete = ["etcd", "kube-apiserver"]
+        .iter()
+        .all(|name| folder.join(name).is_file());
+    complete.then_some(folder)
+}
+
 /// Builds what is missing.
 pub(super) fn build() -> Result<()> {
     let missing: Vec<_> = PROGRAMS
         .iter()
         .filter(|(name, ..)| !path(name).exists())
         .collect();
+    fs::create_dir_all(place::programs())
+        .with_context(|| format!("cannot make {}", place::programs().display()))?;
+    link_etcd()?;
     if missing.is_empty() {
         return Ok(());
     }
     let go = Go::find()?;
-    fs::create_dir_all(place::programs())
-        .with_context(|| format!("cannot make {}", place::programs().display()))?;
     for (name, folder, package) in missing {
         go.build(name, &place::source().join(folder), package)?;
     }
     Ok(())
+}
+
+/// Puts the machine's etcd beside the API server, where tests look for it.
+fn link_etcd() -> Result<()> {
+    let link = place::programs().join("etcd");
+    let Some(etcd) = find_in_path("etcd").filter(|_| !link.exists()) else {
+        return Ok(());
+    };
+    symlink(&etcd, &link).with_context(|| format!("cannot make {}", link.display()))
 }
 
 /// The `go` command.

@@ -95,12 +95,14 @@ impl Report {
     }
 }
 
-/// Runs one executable, as root when its level asks for that.
+/// Runs one executable, as root when its level asks for that. `api_server` is a folder with an API server's programs, for
+/// tests that start one.
 pub(super) fn run(
     target: &Target,
     filter: Option<&str>,
     weir: Option<&Path>,
     full: bool,
+    api_server: Option<&Path>,
     tally: &mut Tally,
 ) -> Result<()> {
     let privileged = target.level != Level::Unit;
@@ -118,6 +120,9 @@ pub(super) fn run(
     command.arg("RUST_BACKTRACE=1");
     if let Some(weir) = weir {
         command.arg(format!("WEIR_BIN={}", weir.display()));
+    }
+    if let Some(programs) = api_server {
+        command.arg(format!("KUBEBUILDER_ASSETS={}", programs.display()));
     }
     if privileged {
         // A privileged test that lacks something must fail here, never pass as skipped.

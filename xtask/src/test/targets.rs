@@ -32,6 +32,16 @@ pub(super) struct Target {
     pub(super) directory: PathBuf,
 }
 
+/// Those that start an API server and do nothing without its programs.
+const WITH_API_SERVER: [&str; 2] = ["weir-agent::kernel_announce", "weir-cluster::api_server"];
+
+impl Target {
+    /// Whether the tests start an API server, which is there once the test cluster's programs are built.
+    pub(super) fn needs_api_server(&self) -> bool {
+        WITH_API_SERVER.contains(&self.name.as_str())
+    }
+}
+
 /// Compiles all tests as the invoking user.
 pub(super) fn compile() -> Result<Vec<Target>> {
     output::step("compiling the tests");
