@@ -26,7 +26,7 @@ pub fn reserve<'r>() -> Option<&'r mut EventRecord> {
 #[inline(always)]
 pub fn submit(record: &mut EventRecord, sent: &mut u32) {
     *sent = sent.wrapping_add(1);
-    let flags = if *sent % LOOK_EVERY == 0 && is_filling() {
+    let flags = if sent.is_multiple_of(LOOK_EVERY) && is_filling() {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
