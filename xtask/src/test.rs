@@ -116,9 +116,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if cluster {
         cluster::run(args.full, args.filter.as_deref(), &mut tally);
-        // The cluster's programs are built now.
-        for target in targets.iter().filter(|target| target.needs_api_server()) {
-            run(target, &mut tally)?;
+        // The cluster's programs are built now; where they could not be, that has failed, and these have nothing to run.
+        if crate::cluster::api_server().is_some() {
+            for target in targets.iter().filter(|target| target.needs_api_server()) {
+                run(target, &mut tally)?;
+            }
         }
     }
     if levels.contains(&Level::Unit) && args.filter.is_none() {
