@@ -14,6 +14,10 @@ use crate::{output, workspace};
 /// One executable may take this long; a test that hangs must not hold everything up.
 const LIMIT_SECONDS: &str = "900";
 
+/// So much of a failed test's words is said again at the end, where even a log that was cut short still has it.
+const WORDS: usize = 12;
+const WORD_LENGTH: usize = 600;
+
 /// What ran so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -50,8 +54,12 @@ impl Tally {
         self.passed += report.passed;
         self.failed += report.failed;
         self.skipped += report.ignored;
-        self.failures
-            .extend(report.failures.iter().map(|test| format!("{name}: {test}")));
+        self.failures.extend(report.failures.iter().map(|test| {
+            let words = report.words.iter().filter(|(of, _)| of == test);
+            words.fold(format!("{name}: {test}"), |said, (_, line)| {
+                format!("{said}\n    {line}")
+            })
+        }));
         if !success && report.failed == 0 {
             self.failed += 1;
             self.failures
@@ -67,10 +75,15 @@ struct Report {
     failed: u32,
     ignored: u32,
     failures: Vec<String>,
+    /// What failed tests printed, line by line with the test's name.
+    words: Vec<(String, String)>,
+    /// The failed test whose words are being printed, and how many lines they have so far.
+    speaks: Option<(String, usize)>,
 }
 
 impl Report {
     fn read_line(&mut self, line: &str) {
+        self.read_words(line);
         if let Some(counts) = line.strip_prefix("test result: ") {
             let counts = counts.split_once(". ").map_or("", |(_, rest)| rest);
             for part in counts.split("; ") {
@@ -91,6 +104,26 @@ impl Report {
             .and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
+        }
+    }
+
+    /// libtest prints what a failed test said below a line with its name, when all tests have run.
+    fn read_words(&mut self, line: &str) {
+        let name = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(name) = name {
+            self.speaks = Some((name.to_owned(), 0));
+        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+            self.speaks = None;
+        } else if let Some((name, lines)) = &mut self.speaks
+            && !line.is_empty()
+        {
+            if *lines < WORDS {
+                let start: String = line.chars().take(WORD_LENGTH).collect();
+                self.words.push((name.clone(), start));
+            }
+            *lines += 1;
         }
     }
 }
@@ -196,6 +229,21 @@ mod tests {
         );
         assert_eq!((report.passed, report.failed, report.ignored), (1, 1, 1));
         assert_eq!(report.failures, ["a::c"]);
+    }
+
+    #[test]
+    fn a_failed_tests_words_stand_beside_its_name() {
+        let mut tally = Tally::default();
+        let report = report(
+            "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n\nthread 'b' panicked at x.rs:1:1:\n\
+             no answer\nstack backtrace:\n   0: begin\n\nfailures:\n    b\n\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored\n",
+        );
+        tally.add("x", &report, false);
+        assert_eq!(
+            tally.failures,
+            ["x: b\n    thread 'b' panicked at x.rs:1:1:\n    no answer"]
+        );
     }
 
     #[test]
