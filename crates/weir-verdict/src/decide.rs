@@ -71,8 +71,8 @@ pub fn decide<P: PacketRead, T: Tables>(
 }
 
 /// Second step: a backend for a new connection to a service, and for one that cannot go on with the
-/// backend that it had. A connection of TCP ends with its backend; what has no end, and what has
-/// not begun yet, goes on with another one.
+/// backend that it had, or that had none. A connection of TCP ends with its backend; what has no end,
+/// what has not begun yet and what begins again goes on with another one.
 #[inline(always)]
 fn serve<T: Tables>(
     tables: &T,
@@ -87,10 +87,16 @@ fn serve<T: Tables>(
             ..
         } = &mut *workspace;
         let key = &summary.key;
-        let opening = connection.is_opening(summary);
-        let lost = connection.is_to_service()
-            && (!matches!(key.protocol, Protocol::TCP) || opening)
-            && !service::keeps_backend(tables, arrival, key, &decision.after, opening);
+        let lost = connection.may_move(summary) && {
+            let opening = connection.is_opening(summary);
+            if connection.is_to_service() {
+                !service::keeps_backend(tables, arrival, key, &decision.after, opening)
+            } else {
+                // What nobody served when it began may have a service by now.
+                (opening || !matches!(key.protocol, Protocol::TCP))
+                    && service::addressed(tables, key, &mut decision.frontend).is_some()
+            }
+        };
         if !lost {
             return Outcome::Forward;
         }

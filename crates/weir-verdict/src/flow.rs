@@ -43,6 +43,13 @@ impl Connection<'_> {
         })
     }
 
+    /// The packet goes towards where the connection was opened to, and may go elsewhere than those before it: it is not in
+    /// the middle of a conversation that only one peer can continue.
+    #[inline(always)]
+    pub fn may_move(&self, summary: &Summary) -> bool {
+        !self.reply && (!matches!(summary.key.protocol, Protocol::TCP) || opens(summary))
+    }
+
     /// The packet is another try to open a connection that nobody has answered.
     #[inline(always)]
     pub fn is_opening(&self, summary: &Summary) -> bool {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use weir_abi::ipcache::PrefixKey;
 use weir_abi::service::{FrontendKey, ServiceBackendKey, ServiceBackendRow, backend_flags};
 use weir_abi::{IfIndex, MacAddress, Port, Protocol, Slot};
 use weir_datapath::Hook;
@@ -186,6 +187,11 @@ fn second_pod_leaves(tables: &mut MemoryTables, family: usize) {
 
 /// Where the first pod's SYN, sent again after its backend began to leave, arrives.
 fn second_try(answered: bool, family: usize) -> Tuple {
+    try_again(answered, family, |tables| second_pod_leaves(tables, family))
+}
+
+/// Where the first pod's SYN, sent again after something has changed, arrives.
+fn try_again(answered: bool, family: usize, change: impl FnOnce(&mut MemoryTables)) -> Tuple {
     let mut tables = LINKS.tables(false);
     tables.now.set(1000);
     let (client, service) = ((POD_A[family], 4711), (CLUSTER[family], 80));
@@ -209,7 +215,7 @@ fn second_try(answered: bool, family: usize) -> Tuple {
         let (verdict, _) = run(&tables, Hook::FromContainer, LINKS.pod_b, &frame);
         assert_eq!(verdict, Verdict::Redirect(Redirect::Peer(LINKS.pod_a)));
     }
-    second_pod_leaves(&mut tables, family);
+    change(&mut tables);
     open(&tables)
 }
 
@@ -226,5 +232,61 @@ fn a_connection_that_was_answered_stays_with_a_backend_that_is_leaving() {
     for (family, own) in POD_B.into_iter().enumerate() {
         let to = second_try(true, family);
         assert_eq!(to.destination, ip(own));
+    }
+}
+
+/// The first pod asks the service's address before there is a service, and again when there is one; answers where the
+/// second packet arrives.
+fn before_and_after(protocol: usize, family: usize) -> Tuple {
+    let mut tables = LINKS.tables(false);
+    tables.now.set(1000);
+    let address = ip(CLUSTER[family]);
+    let number = [Protocol::TCP, Protocol::UDP][protocol];
+    let frontend = FrontendKey::new(address, Port::new(80), number);
+    let row = tables.frontends.remove(&frontend).unwrap();
+    let known = tables.ipcache.remove(&PrefixKey::host(address)).unwrap();
+    let connection = Connection {
+        client: 0,
+        way: 2,
+        protocol,
+        port: 4711,
+    };
+    let frame = connection.frame(
+        (POD_A[family], 4711),
+        (CLUSTER[family], 80),
+        pod_mac(0x0a),
+        SYN,
+    );
+    let ask = |tables: &MemoryTables| {
+        let (verdict, sent) = run(tables, Hook::FromContainer, LINKS.pod_a, &frame);
+        assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
+        innermost(&sent)
+    };
+    assert_eq!(ask(&tables).destination, address, "out into the world");
+    tables.frontends.insert(frontend, row);
+    tables.ipcache.insert(PrefixKey::host(address), known);
+    tables.bump(Slot::of_address(&address));
+    ask(&tables)
+}
+
+#[test]
+fn what_was_sent_before_there_was_a_service_reaches_it_once_there_is() {
+    for (family, backend) in POD_B.into_iter().enumerate() {
+        for protocol in 0..2 {
+            let to = before_and_after(protocol, family);
+            assert_eq!(to.destination, ip(backend), "{protocol}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_begins_again_is_not_sent_to_a_backend_that_is_gone() {
+    for (family, other) in REMOTE.into_iter().enumerate() {
+        let to = try_again(true, family, |tables| {
+            second_pod_leaves(tables, family);
+            let gone = ip(POD_B[family]);
+            tables.service_backends.retain(|key, _| key.address != gone);
+        });
+        assert_eq!(to.destination, ip(other));
     }
 }
