@@ -132,6 +132,8 @@ pub(crate) struct Node {
     pub(crate) service_addresses: BTreeSet<Address>,
     /// Endpoints keep their number while the pod is there.
     numbers: BTreeMap<IpAddr, u16>,
+    /// The links of endpoints by their number, where there are real ones.
+    pub(crate) links: Vec<IfIndex>,
 }
 
 pub(crate) const LIMITS: PolicyLimits = PolicyLimits {
@@ -152,6 +154,7 @@ impl Node {
             limits: LIMITS,
             service_addresses: BTreeSet::new(),
             numbers: BTreeMap::new(),
+            links: Vec::new(),
         }
     }
 
@@ -180,7 +183,11 @@ impl Node {
             LocalEndpoint {
                 id: EndpointId(number),
                 pod: pod.reference.clone(),
-                interface: IfIndex(u32::from(number)),
+                interface: self
+                    .links
+                    .get(usize::from(number))
+                    .copied()
+                    .unwrap_or(IfIndex(u32::from(number))),
                 mac: MacAddress([2, 0, 0, 0, 0, 1]),
                 addresses: pod.addresses.clone(),
                 labels: Some(LabelSet::of(pod)),
