@@ -178,6 +178,41 @@ mod kernel {
         times[(times.len() * percent / 100).min(times.len() - 1)]
     }
 
+    /// One policy after the other gets another port: how long until that is in the kernel.
+    fn change_policies(node: &Node, maps: &Maps, places: &[Address]) -> Vec<Duration> {
+        let times = (0..CHANGES).map(|round| {
+            let number = round % CHANGING;
+            let (port, key) = (20_000 + round, row(maps, places, number));
+            put(node, &format!("q{number}.yaml"), &policy_text(number, port));
+            let begin = Instant::now();
+            revise(node, 2 + round as u64);
+            while !allows(maps, key, port) {
+                assert!(begin.elapsed() < Duration::from_secs(10), "{number}");
+                thread::yield_now();
+            }
+            begin.elapsed()
+        });
+        times.collect()
+    }
+
+    /// A thousand label changes within a minute, of which a third is enough to tell: how many, in how many seconds,
+    /// for which share of a core.
+    fn change_labels(node: &Node, agent: &Agent) -> (u32, f64, f64) {
+        let (begin, cpu, rounds) = (Instant::now(), agent.cpu(), 333);
+        for round in 1..=rounds {
+            let number = round as usize % CHANGING;
+            let text = pod_text(number, round as usize);
+            put(node, &format!("p{number}.yaml"), &text);
+            revise(node, 1000 + u64::from(round));
+            let due = begin + Duration::from_millis(60) * round;
+            while let Some(left) = due.checked_duration_since(Instant::now()) {
+                thread::park_timeout(left);
+            }
+        }
+        let took = begin.elapsed().as_secs_f64();
+        (rounds, took, (agent.cpu() - cpu) / took)
+    }
+
     #[test]
     #[ignore = "measures, and takes minutes"]
     fn what_policies_cost() {
@@ -227,47 +262,16 @@ mod kernel {
                 agent.resident_mb()
             );
 
-            // One policy after the other gets another port.
-            let mut times: Vec<_> = (0..CHANGES)
-                .map(|round| {
-                    let number = round % CHANGING;
-                    let (port, key) = (20_000 + round, row(&maps, &places, number));
-                    put(node, &format!("q{number}.yaml"), &policy_text(number, port));
-                    let begin = Instant::now();
-                    revise(node, 2 + round as u64);
-                    while !allows(&maps, key, port) {
-                        assert!(begin.elapsed() < Duration::from_secs(10), "{number}");
-                        thread::yield_now();
-                    }
-                    begin.elapsed()
-                })
-                .collect();
+            let mut times = change_policies(node, &maps, &places);
             let half = percentile(&mut times, 50);
             println!(
                 "a changed policy is in the kernel after {half:?} (median), {:?} (p99)",
                 percentile(&mut times, 99)
             );
 
-            // A thousand label changes within a minute; a third of it is enough to tell.
-            let (begin, cpu, rounds) = (Instant::now(), agent.cpu(), 333);
-            for round in 0..rounds {
-                let number = round % CHANGING;
-                put(
-                    node,
-                    &format!("p{number}.yaml"),
-                    &pod_text(number, 1 + round),
-                );
-                let revision = 1000 + round as u64;
-                revise(node, revision);
-                let due = begin + Duration::from_millis(60) * (round as u32 + 1);
-                while let Some(left) = due.checked_duration_since(Instant::now()) {
-                    thread::park_timeout(left);
-                }
-            }
-            let took = begin.elapsed().as_secs_f64();
+            let (rounds, took, share) = change_labels(node, &agent);
             println!(
-                "{rounds} label changes in {took:.1} s: {:.2} of a core, then {} policy sets, {:.1} MB",
-                (agent.cpu() - cpu) / took,
+                "{rounds} label changes in {took:.1} s: {share:.2} of a core, then {} policy sets, {:.1} MB",
                 sets(),
                 agent.resident_mb()
             );
