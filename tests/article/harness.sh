@@ -7,42 +7,45 @@ WORK=$(mktemp -d)
 OUT=$WORK/output   # of the last block
 STATUS=0           # of its last command
 TITLE=
+TEXT=
 
 say() { printf '%s\n' "$*" >&2; }
 
-# block TITLE [NAME=VALUE...] <<'EOT': runs what is typed in this shell, so that variables last from block to block.
-# NAME is a word that the text leaves to its reader, VALUE what stands in its place.
-block() {
-	local text word
+# typed TITLE [NAME=VALUE...] <<'EOT': shows what will be run, and leaves it in TEXT. NAME is a word that the article
+# leaves to its reader, VALUE what stands in its place.
+typed() {
+	local word
 	TITLE=$1
 	shift
-	text=$(cat)
+	TEXT=$(cat)
 	for word; do
-		text=${text//${word%%=*}/${word#*=}}
+		TEXT=${TEXT//${word%%=*}/${word#*=}}
 	done
 	say "==> $TITLE"
-	say "$(sed 's/^/    $ /' <<<"$text")"
+	say "$(sed 's/^/    $ /' <<<"$TEXT")"
+}
+
+# printed LINES: shows the beginning of what came out.
+printed() { sed 's/^/    /' "$OUT" | cut -c1-240 | head -n "$1" >&2; }
+
+# block TITLE [NAME=VALUE...] <<'EOT': runs what is typed in this shell, so that variables last from block to block.
+block() {
+	typed "$@"
 	STATUS=0
-	eval "$text" >"$OUT" 2>&1 </dev/null || STATUS=$?
-	sed 's/^/    /' "$OUT" | cut -c1-240 | head -n 40 >&2
+	eval "$TEXT" >"$OUT" 2>&1 </dev/null || STATUS=$?
+	printed 40
 }
 
 # watch TITLE SECONDS TRAFFIC [NAME=VALUE...] <<'EOT': the same for a command that ends by Ctrl-C alone, with traffic to
 # be seen. Ends as soon as the pattern LOOK_FOR is in its output, after SECONDS at the latest.
 watch() {
-	local title=$1 seconds=$2 traffic=$3 text word end watcher
+	local title=$1 seconds=$2 traffic=$3 end watcher
 	shift 3
-	TITLE=$title
-	text=$(cat)
-	for word; do
-		text=${text//${word%%=*}/${word#*=}}
-	done
-	say "==> $TITLE"
-	say "$(sed 's/^/    $ /' <<<"$text")"
+	typed "$title" "$@"
 	: >"$OUT"
 	# Job control gives the command a process group, so that all of it can be ended.
 	set -m
-	(eval "$text") >"$OUT" 2>&1 </dev/null &
+	(eval "$TEXT") >"$OUT" 2>&1 </dev/null &
 	watcher=$!
 	set +m
 	until_so 20 grep -q Listening "$OUT"
@@ -53,7 +56,7 @@ watch() {
 	kill -INT -- "-$watcher" 2>/dev/null
 	kill -TERM -- "-$watcher" 2>/dev/null
 	wait "$watcher" 2>/dev/null
-	sed 's/^/    /' "$OUT" | cut -c1-240 | head -n 12 >&2
+	printed 12
 }
 
 # check WHAT COMMAND...: one promise of the text.
