@@ -80,6 +80,11 @@ impl Node {
         self.home.path().join("weir.sock")
     }
 
+    /// Where its agent translates sockets.
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
     /// The command line of this node's agent.
     pub(crate) fn words(&self, flags: &[&str]) -> Vec<String> {
         let at = |name: &str| self.home.path().join(name).display().to_string();
