@@ -47,6 +47,10 @@ pub struct DatapathConfig {
     pub seed: u32,
     /// The node's own network namespace (`SO_NETNS_COOKIE`).
     pub node_namespace: u64,
+    /// Seconds for a TCP connection of which one side has said that it will send no more: the other may never do so
+    /// (`CLOSE_WAIT`), and kube-proxy gives such connections an hour.
+    pub timeout_tcp_half_closed: u16,
+    pub reserved: [u8; 6],
 }
 
 /// Bits of [`DatapathConfig::features`].
@@ -104,6 +108,8 @@ impl DatapathConfig {
         maglev_size: 0,
         seed: 0,
         node_namespace: 0,
+        timeout_tcp_half_closed: 3600,
+        reserved: [0; 6],
     };
 
     /// Whether a bit of [`features`] is on.

@@ -2,6 +2,9 @@
 //! The packet table through the user-space build of the decisions alone: needs neither root nor the eBPF object.
 
 #[cfg(test)]
+#[path = "packets/closing.rs"]
+mod closing;
+#[cfg(test)]
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]

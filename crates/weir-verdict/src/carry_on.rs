@@ -9,8 +9,8 @@ use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::counter::Counter;
 use weir_abi::event::policy_flags;
-use weir_abi::flow::Kind;
-use weir_abi::{FlowEntry, PolicyCookie, Protocol, Seconds, TraceReason};
+use weir_abi::flow::{Kind, state};
+use weir_abi::{FlowEntry, PolicyCookie, Seconds, TraceReason};
 use weir_packet::Summary;
 
 /// A packet of a known connection whose entry cannot be used as it is.
@@ -54,7 +54,7 @@ pub fn carry_on<T: Tables>(
     };
     let mut state = old_state | flow::own_state(summary, connection.own.is_some());
     if reply {
-        state |= weir_abi::flow::state::ANSWERED;
+        state |= state::ANSWERED;
     }
     let Kind(kept) = kind;
     let kept = Kind(kept & !Kind::FROM_TUNNEL.0);
@@ -132,9 +132,9 @@ fn keep_pair<T: Tables>(
     };
     let bits = flow::pair_state(summary, connection.reply);
     pair.add_state(bits);
-    let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
-    let closing = timeout == u32::from(tables.config(|config| &config.timeout_tcp_closing));
-    if closing && matches!(key.protocol, Protocol::TCP) {
+    // The end of one direction is told to the other at once: it may have nothing more to say.
+    if bits & (state::CLOSING | state::PEER_CLOSING) != 0 {
+        let timeout = flow::timeout(tables, key.protocol, pair.state() | bits);
         pair.set_expires(Seconds(decision.now.0.wrapping_add(timeout)));
     }
     Ok(())

@@ -192,8 +192,12 @@ pub fn timeout<T: Tables>(tables: &T, protocol: Protocol, bits: u32) -> u32 {
     if !matches!(protocol, Protocol::TCP) {
         return u32::from(tables.config(|config| &config.timeout_other));
     }
-    if bits & BOTH == BOTH {
-        return u32::from(tables.config(|config| &config.timeout_tcp_closing));
+    if bits & BOTH != 0 {
+        return u32::from(if bits & BOTH == BOTH {
+            tables.config(|config| &config.timeout_tcp_closing)
+        } else {
+            tables.config(|config| &config.timeout_tcp_half_closed)
+        });
     }
     if bits & (state::SEEN_NON_SYN | state::ANSWERED) == 0 {
         return u32::from(tables.config(|config| &config.timeout_tcp_syn));

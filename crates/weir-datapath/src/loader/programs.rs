@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 
 use aya::programs::{CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -138,17 +140,58 @@ pub(super) fn load(
     let mut ebpf = loader
         .load(object)
         .map_err(|error| Error::Object(Box::new(error)))?;
+    let mut verified = verify_all(&mut ebpf)?;
+    let mut take = |hook: Hook| {
+        let name = hook.name();
+        verified.remove(name).ok_or(Error::Incomplete {
+            what: "program",
+            name,
+        })
+    };
     Ok(Programs {
-        from_container: packets(&mut ebpf, Hook::FromContainer)?,
-        from_netdev: packets(&mut ebpf, Hook::FromNetdev)?,
-        to_netdev: packets(&mut ebpf, Hook::ToNetdev)?,
-        from_host: packets(&mut ebpf, Hook::FromHost)?,
+        from_container: take(Hook::FromContainer)?,
+        from_netdev: take(Hook::FromNetdev)?,
+        to_netdev: take(Hook::ToNetdev)?,
+        from_host: take(Hook::FromHost)?,
         sockets: SocketHook::ALL
             .iter()
-            .filter_map(|&hook| sockets(&mut ebpf, hook).map(|program| Ok((hook, program?))))
-            .collect::<Result<_>>()?,
+            .filter_map(|hook| Some((*hook, verified.remove(hook.name())?)))
+            .collect(),
         scratch: scratch(&ebpf)?,
     })
+}
+
+/// Has the kernel look at all programs that the object has, by name. It verifies for each caller on its own (only those
+/// without privileges wait for one another), so each program has a thread and the largest one decides how long it takes.
+fn verify_all(ebpf: &mut Ebpf) -> Result<BTreeMap<&'static str, Program>> {
+    thread::scope(|scope| {
+        let running: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let (name, verify) = verifier_of(name)?;
+                Some((name, scope.spawn(move || verify(name, program))))
+            })
+            .collect();
+        let ended = running.into_iter().map(|(name, thread)| {
+            let ended = thread.join();
+            Ok((name, ended.unwrap_or_else(|panic| resume_unwind(panic))?))
+        });
+        ended.collect()
+    })
+}
+
+/// Loads one program.
+type Verify = fn(&'static str, &mut aya::programs::Program) -> Result<Program>;
+
+/// The name that lasts of a program that is known, and how it is loaded.
+fn verifier_of(name: &str) -> Option<(&'static str, Verify)> {
+    let packets = Hook::ALL
+        .iter()
+        .map(|hook| (hook.name(), packets as Verify));
+    let sockets = SocketHook::ALL
+        .iter()
+        .map(|hook| (hook.name(), sockets as Verify));
+    packets.chain(sockets).find(|(known, _)| *known == name)
 }
 
 fn scratch(ebpf: &Ebpf) -> Result<Option<OwnedFd>> {
@@ -168,29 +211,16 @@ fn failed(error: ProgramError) -> Error {
     Error::Object(Box::new(error.into()))
 }
 
-fn packets(ebpf: &mut Ebpf, hook: Hook) -> Result<Program> {
-    let name = hook.name();
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .ok_or(Error::Incomplete {
-            what: "program",
-            name,
-        })?
-        .try_into()
-        .map_err(failed)?;
+fn packets(name: &'static str, program: &mut aya::programs::Program) -> Result<Program> {
+    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
     program.load().map_err(|error| refusal(name, error))?;
     verified(name, program.info(), program.fd())
 }
 
-/// None where the object has no such program.
-fn sockets(ebpf: &mut Ebpf, hook: SocketHook) -> Option<Result<Program>> {
-    let name = hook.name();
-    let load = |program: &mut aya::programs::Program| {
-        let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
-        program.load().map_err(|error| refusal(name, error))?;
-        verified(name, program.info(), program.fd())
-    };
-    ebpf.program_mut(name).map(load)
+fn sockets(name: &'static str, program: &mut aya::programs::Program) -> Result<Program> {
+    let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
+    program.load().map_err(|error| refusal(name, error))?;
+    verified(name, program.info(), program.fd())
 }
 
 fn verified(
