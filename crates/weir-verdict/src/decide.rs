@@ -8,6 +8,7 @@
 
 use crate::carry_on::carry_on;
 use crate::decision::{Outcome, Workspace};
+use crate::direct;
 use crate::flow::{self, Connection, Standing};
 use crate::mapping;
 use crate::open::open;
@@ -79,6 +80,7 @@ fn serve<T: Tables>(
     workspace: &mut Workspace,
     connection: &mut Connection<'_>,
 ) -> Outcome {
+    let dispatched = direct::is_named(tables, &workspace.arrival);
     if matches!(connection.standing, Standing::Continued) {
         let Workspace {
             arrival,
@@ -87,14 +89,18 @@ fn serve<T: Tables>(
             ..
         } = &mut *workspace;
         let key = &summary.key;
-        let lost = connection.may_move(summary) && {
-            let opening = connection.is_opening(summary);
-            if connection.is_to_service() {
-                !service::keeps_backend(tables, arrival, key, &decision.after, opening)
-            } else {
-                // What nobody served when it began may have a service by now.
-                (opening || !matches!(key.protocol, Protocol::TCP))
-                    && service::addressed(tables, key, &mut decision.frontend).is_some()
+        let lost = if dispatched {
+            direct::moves(arrival, decision)
+        } else {
+            connection.may_move(summary) && {
+                let opening = connection.is_opening(summary);
+                if connection.is_to_service() {
+                    !service::keeps_backend(tables, arrival, key, &decision.after, opening)
+                } else {
+                    // What nobody served when it began may have a service by now.
+                    (opening || !matches!(key.protocol, Protocol::TCP))
+                        && service::addressed(tables, key, &mut decision.frontend).is_some()
+                }
             }
         };
         if !lost {
@@ -102,6 +108,9 @@ fn serve<T: Tables>(
         }
         *connection = Connection::NONE;
         decision.begin_anew(key);
+    }
+    if dispatched {
+        return direct::take_named(tables, workspace);
     }
     let wanted = &mut workspace.decision.frontend;
     match service::addressed(tables, &workspace.summary.key, wanted) {
@@ -139,6 +148,7 @@ fn examine<'t, T: Tables>(
     if let Some(own) = &connection.own {
         decision.after = own.fixed().translated(key);
         decision.translated = own.fixed().kind.translates();
+        decision.direct = direct::is_sent_on(tables, own.fixed());
     }
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.

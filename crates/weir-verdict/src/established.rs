@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The fast path: may the entry that was found be used as it is?
 
+use crate::direct;
 use crate::flow::timeout;
 use crate::live::LiveFlow;
 use crate::run::Arrival;
@@ -47,7 +48,7 @@ pub fn usable<T: Tables>(
             }
         }
     }
-    current(tables, &entry.dependencies)
+    direct::agrees(tables, arrival, entry) && current(tables, &entry.dependencies)
 }
 
 /// Whether nothing that the decision depended on has changed since.
