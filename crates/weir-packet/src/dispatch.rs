@@ -52,7 +52,7 @@ pub const fn room(is_v4: bool) -> Room {
 
 /// Reads the header of a packet to [`DatapathConfig::DISPATCH_PORT`] into `backend`; `false` where it
 /// is not exactly of the form above, in an outer header without options or extensions.
-#[inline(always)]
+#[inline(never)]
 pub fn read<P: PacketRead>(packet: &P, summary: &Summary, backend: &mut Backend) -> bool {
     fill(packet, summary, backend).is_some()
 }

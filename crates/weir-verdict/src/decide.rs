@@ -80,7 +80,9 @@ fn serve<T: Tables>(
     workspace: &mut Workspace,
     connection: &mut Connection<'_>,
 ) -> Outcome {
-    let dispatched = direct::is_named(tables, &workspace.arrival);
+    if direct::is_named(tables, &workspace.arrival) {
+        return direct::serve(tables, workspace, connection);
+    }
     if matches!(connection.standing, Standing::Continued) {
         let Workspace {
             arrival,
@@ -89,18 +91,14 @@ fn serve<T: Tables>(
             ..
         } = &mut *workspace;
         let key = &summary.key;
-        let lost = if dispatched {
-            direct::moves(arrival, decision)
-        } else {
-            connection.may_move(summary) && {
-                let opening = connection.is_opening(summary);
-                if connection.is_to_service() {
-                    !service::keeps_backend(tables, arrival, key, &decision.after, opening)
-                } else {
-                    // What nobody served when it began may have a service by now.
-                    (opening || !matches!(key.protocol, Protocol::TCP))
-                        && service::addressed(tables, key, &mut decision.frontend).is_some()
-                }
+        let lost = connection.may_move(summary) && {
+            let opening = connection.is_opening(summary);
+            if connection.is_to_service() {
+                !service::keeps_backend(tables, arrival, key, &decision.after, opening)
+            } else {
+                // What nobody served when it began may have a service by now.
+                (opening || !matches!(key.protocol, Protocol::TCP))
+                    && service::addressed(tables, key, &mut decision.frontend).is_some()
             }
         };
         if !lost {
@@ -108,9 +106,6 @@ fn serve<T: Tables>(
         }
         *connection = Connection::NONE;
         decision.begin_anew(key);
-    }
-    if dispatched {
-        return direct::take_named(tables, workspace);
     }
     let wanted = &mut workspace.decision.frontend;
     match service::addressed(tables, &workspace.summary.key, wanted) {

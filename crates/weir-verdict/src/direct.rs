@@ -9,6 +9,7 @@
 
 use crate::decision::{Decision, Outcome, Workspace};
 use crate::entry::insert;
+use crate::flow::{Connection, Standing};
 use crate::run::Arrival;
 use crate::service::{depend_on, has_services};
 use crate::tables::Tables;
@@ -76,8 +77,8 @@ pub fn opens<T: Tables>(
 }
 
 /// Stores the only entry that such a connection has on this node: the answers come from elsewhere.
-#[inline(always)]
-pub fn open<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Result<(), Outcome> {
+#[inline(never)]
+pub fn open<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Outcome {
     let Decision {
         entry,
         after,
@@ -92,9 +93,11 @@ pub fn open<T: Tables>(tables: &T, key: &FlowKey, decision: &mut Decision) -> Re
     entry.translated_destination = after.destination;
     entry.translated_source_port = after.source_port;
     entry.translated_destination_port = after.destination_port;
-    insert(tables, key, entry, extended)?;
+    if let Err(outcome) = insert(tables, key, entry, extended) {
+        return outcome;
+    }
     tables.count(Counter::FlowsCreated);
-    Ok(())
+    Outcome::Forward
 }
 
 /// What a packet adds to the state of an entry that stands alone. The other side's FIN is not seen
@@ -109,63 +112,65 @@ pub fn closing<T: Tables>(tables: &T, kind: Kind, bits: u32) -> u32 {
 }
 
 /// Whether a packet that names its backend may have come from there, for a client like that.
-#[inline(always)]
-pub fn check_sender<T: Tables>(
-    tables: &T,
-    outer: &Address,
-    client: Identity,
-) -> Result<(), Outcome> {
+#[inline(never)]
+pub fn check_sender<T: Tables>(tables: &T, outer: &Address, client: Identity) -> Outcome {
     let from_node = tables
         .ipcache(outer)
         .is_some_and(|row| row.identity == Identity::REMOTE_NODE);
     if !from_node {
-        return Err(Outcome::Drop(DropReason::UnknownSender));
+        return Outcome::Drop(DropReason::UnknownSender);
     }
     // Nodes relay for everybody else.
     if !client.is_world() {
-        return Err(Outcome::Drop(DropReason::InvalidIdentity));
+        return Outcome::Drop(DropReason::InvalidIdentity);
     }
-    Ok(())
+    Outcome::Forward
 }
 
-/// The backend that the packet names is the one to take.
-#[inline(always)]
-pub fn take_named<T: Tables>(tables: &T, workspace: &mut Workspace) -> Outcome {
+/// The backend of a packet that names it: that one. A connection goes on with it, and begins anew
+/// where it had another one, or was sent on by this node so far. Nothing else moves it: whether the
+/// backend may still be had is the business of the node that was asked, and this one may not even
+/// know the service's address.
+#[inline(never)]
+pub fn serve<T: Tables>(
+    tables: &T,
+    workspace: &mut Workspace,
+    connection: &mut Connection<'_>,
+) -> Outcome {
     let Workspace {
         decision,
         arrival,
         summary,
         ..
     } = workspace;
+    let Backend { address, port } = &arrival.backend;
+    if matches!(connection.standing, Standing::Continued) {
+        let moves = decision.direct
+            || decision.reply
+            || decision.after.destination.0 != address.0
+            || decision.after.destination_port.0 != port.0;
+        if !moves {
+            return Outcome::Forward;
+        }
+        *connection = Connection::NONE;
+        decision.begin_anew(&summary.key);
+    }
     if !has_services(summary.key.protocol) {
         return Outcome::Drop(DropReason::InvalidPacket);
     }
     decision.translated = true;
-    decision.after.destination = arrival.backend.address;
-    decision.after.destination_port = arrival.backend.port;
+    decision.after.destination = *address;
+    decision.after.destination_port = *port;
     depend_on(tables, decision);
     Outcome::Forward
 }
 
-/// Whether the packet, which names its backend, names another one than the connection has, or this
-/// node sent the connection on so far. Nothing else moves it: whether the backend may still be had
-/// is the business of the node that was asked, and this one may not even know the service's address.
-#[inline(always)]
-pub fn moves(arrival: &Arrival, decision: &Decision) -> bool {
+/// Whether an entry may be used for a packet that names its backend.
+#[inline(never)]
+pub fn agrees(arrival: &Arrival, entry: &FlowEntry) -> bool {
     let Backend { address, port } = &arrival.backend;
-    decision.direct
-        || decision.reply
-        || decision.after.destination.0 != address.0
-        || decision.after.destination_port.0 != port.0
-}
-
-/// Whether an entry may be used for a packet that named its backend, or did not.
-#[inline(always)]
-pub fn agrees<T: Tables>(tables: &T, arrival: &Arrival, entry: &FlowEntry) -> bool {
-    let Backend { address, port } = &arrival.backend;
-    !is_named(tables, arrival)
-        || (!entry.kind.contains(Kind::DIRECT)
-            && entry.kind.translates()
-            && entry.translated_destination.0 == address.0
-            && entry.translated_destination_port.0 == port.0)
+    !entry.kind.contains(Kind::DIRECT)
+        && entry.kind.contains(Kind::TRANSLATE_DESTINATION)
+        && entry.translated_destination.0 == address.0
+        && entry.translated_destination_port.0 == port.0
 }

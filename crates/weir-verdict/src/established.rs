@@ -48,7 +48,10 @@ pub fn usable<T: Tables>(
             }
         }
     }
-    direct::agrees(tables, arrival, entry) && current(tables, &entry.dependencies)
+    if direct::is_named(tables, arrival) && !direct::agrees(arrival, entry) {
+        return false;
+    }
+    current(tables, &entry.dependencies)
 }
 
 /// Whether nothing that the decision depended on has changed since.

@@ -57,7 +57,10 @@ pub fn open<T: Tables>(
     decision.entry.bytes = u64::from(summary.l3_length);
 
     if direct::sends_on(tables, decision) {
-        return direct::open(tables, key, decision);
+        return match direct::open(tables, key, decision) {
+            Outcome::Forward => Ok(()),
+            failed => Err(failed),
+        };
     }
     let masquerades = from_pod
         && decision.way.to_world

@@ -101,7 +101,14 @@ pub fn start<P: PacketWrite, T: Tables>(
         } = &*workspace;
         let found = tables.flow(&summary.key);
         absent = found.is_none();
-        found.filter(|flow| established::usable(tables, arrival, summary, segment_size, flow, now))
+        match found {
+            Some(flow)
+                if established::usable(tables, arrival, summary, segment_size, &flow, now) =>
+            {
+                Some(flow)
+            }
+            _ => None,
+        }
     } else {
         None
     };

@@ -44,7 +44,12 @@ pub fn check<T: Tables>(
     match arrival.hook {
         Hook::FromContainer => Ok(()),
         Hook::FromNetdev => match &arrival.tunnel_source {
-            Some(outer) if direct::is_named(tables, arrival) => direct::check_sender(tables, outer, identity),
+            Some(outer) if direct::is_named(tables, arrival) => {
+                match direct::check_sender(tables, outer, identity) {
+                    Outcome::Forward => Ok(()),
+                    refused => Err(refused),
+                }
+            }
             Some(outer) => check_tunnel(tables, outer, node),
             None => {
                 let tunnelled = tables.config(|config| &config.features) & features::TUNNEL != 0
