@@ -202,3 +202,37 @@ proptest! {
         }
     }
 }
+
+/// Two connections of one client port, of which the backend's node had to give the second another port: when the first is
+/// long over, the second one is still seen under the port that it has, whatever else changes.
+#[test]
+fn a_connection_keeps_the_port_that_the_backend_knows() -> Result<(), TestCaseError> {
+    for (family, native, is_tcp) in [0, 1]
+        .into_iter()
+        .flat_map(|family| [false, true].map(|native| (family, native)))
+        .flat_map(|(family, native)| [false, true].map(|is_tcp| (family, native, is_tcp)))
+    {
+        let (front, back) = (front(native), back(native));
+        let of = |way| Connection {
+            way,
+            is_tcp,
+            port: 1000,
+        };
+        let at = |now| {
+            front.now.set(now);
+            back.now.set(now);
+        };
+        at(1000);
+        let first = talk([&front, &back], family, of(0), SYN)?;
+        let second = talk([&front, &back], family, of(1), SYN)?;
+        prop_assert_ne!(first.source_port, second.source_port);
+        // Long enough for the first one to be forgotten, and often enough for the second one to live.
+        for now in (2000..20_000).step_by(1000) {
+            at(now);
+            back.bump(Slot::ALL);
+            let seen = talk([&front, &back], family, of(1), ACK)?;
+            prop_assert_eq!(seen, second, "after {} seconds", now - 1000);
+        }
+    }
+    Ok(())
+}
