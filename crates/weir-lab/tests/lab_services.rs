@@ -163,7 +163,9 @@ rows! {
     direct:
         c25_backends_answer_clients_themselves
         c25_one_port_of_a_client_has_many_connections
+        c25_a_port_is_used_again
         c25_clients_hear_that_packets_do_not_fit
+        c25_connections_outlive_agents
         c25_policies_know_the_client
         c25_backends_in_the_network_of_nodes_are_relayed_to;
     outside:

@@ -56,6 +56,16 @@ impl Outcome {
         }
     }
 
+    /// Goes on where the step says so: the way back from [`Self::of`].
+    #[inline(always)]
+    pub fn into_step(self) -> Result<(), Self> {
+        if matches!(self, Self::Forward) {
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+
     /// The outcome of a step.
     #[inline(always)]
     pub fn of(step: Result<(), Self>) -> Self {

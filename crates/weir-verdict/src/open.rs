@@ -57,10 +57,7 @@ pub fn open<T: Tables>(
     decision.entry.bytes = u64::from(summary.l3_length);
 
     if direct::sends_on(tables, decision) {
-        return match direct::open(tables, key, decision) {
-            Outcome::Forward => Ok(()),
-            failed => Err(failed),
-        };
+        return direct::open(tables, key, decision).into_step();
     }
     let masquerades = from_pod
         && decision.way.to_world

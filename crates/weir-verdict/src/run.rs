@@ -101,14 +101,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         } = &*workspace;
         let found = tables.flow(&summary.key);
         absent = found.is_none();
-        match found {
-            Some(flow)
-                if established::usable(tables, arrival, summary, segment_size, &flow, now) =>
-            {
-                Some(flow)
-            }
-            _ => None,
-        }
+        established::if_usable(tables, arrival, summary, segment_size, found, now)
     } else {
         None
     };

@@ -45,10 +45,7 @@ pub fn check<T: Tables>(
         Hook::FromContainer => Ok(()),
         Hook::FromNetdev => match &arrival.tunnel_source {
             Some(outer) if direct::is_named(tables, arrival) => {
-                match direct::check_sender(tables, outer, identity) {
-                    Outcome::Forward => Ok(()),
-                    refused => Err(refused),
-                }
+                direct::check_sender(tables, outer, identity).into_step()
             }
             Some(outer) => check_tunnel(tables, outer, node),
             None => {

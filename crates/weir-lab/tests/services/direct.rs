@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! C25: backends on other nodes answer clients from outside themselves, in the name of the service.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use super::{
-    ask::{Ask, ask, both_protocols},
+    ask::{Ask, ask, both_families, both_protocols},
     ground::{Ground, sources},
     objects::{With, server, service_of},
 };
@@ -119,6 +121,46 @@ pub(crate) fn c25_one_port_of_a_client_has_many_connections(ground: &Ground<'_>)
     }
 }
 
+/// A client that has one port takes it again and again, whatever became of its connection before: it was answered and
+/// closed, it was begun in vain, it was refused, and its backend is another one, on another node or on the one that is
+/// asked.
+pub(crate) fn c25_a_port_is_used_again(ground: &Ground<'_>) {
+    ground.apply([service_of("NodePort", "web"), server("b0", "n2")]);
+    let port = ground.node_port("web", 0);
+    let asks = || {
+        let one = ask("world", "node:n1").port(port);
+        both_protocols(both_families([one.set("source_port", 41_100)]))
+    };
+    let answered_by = |pod: &str| {
+        for ask in asks() {
+            ground.answered_by(&[pod], [ask.clone()]);
+            ground.answered_by(&[pod], [ask]);
+        }
+    };
+    answered_by("b0");
+    let cut = NoWayBack::from(ground, "n2");
+    for ask in asks() {
+        ground.silent([ask]);
+    }
+    drop(cut);
+    answered_by("b0");
+    ground.delete("Pod", "b0");
+    for ask in asks() {
+        ground.refused([ask]);
+    }
+    for (pod, node, before) in [
+        ("b1", "n3", None),
+        ("b2", "n1", Some("b1")),
+        ("b3", "n2", Some("b2")),
+    ] {
+        ground.apply([server(pod, node)]);
+        if let Some(before) = before {
+            ground.delete("Pod", before);
+        }
+        answered_by(pod);
+    }
+}
+
 pub(crate) fn c25_clients_hear_that_packets_do_not_fit(ground: &Ground<'_>) {
     ground.apply([service_of("NodePort", "web"), server("b0", "n2")]);
     let port = ground.node_port("web", 0).to_string();
@@ -144,6 +186,27 @@ pub(crate) fn c25_clients_hear_that_packets_do_not_fit(ground: &Ground<'_>) {
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}");
     }
+}
+
+pub(crate) fn c25_connections_outlive_agents(ground: &Ground<'_>) {
+    ground.apply([service_of("NodePort", "web"), server("b0", "n2")]);
+    let port = ground.node_port("web", 0);
+    let one = ask("world", "node:n1").port(port).set("keep", true);
+    let asks = both_protocols(both_families([one
+        .set("interval_ms", 500)
+        .set("count", 16)]));
+    thread::scope(|scope| {
+        let kept = scope.spawn(|| ground.answered(asks));
+        for node in ["n1", "n2"] {
+            ground.lab.text(&["restart-agent", node, "--kill"]);
+        }
+        for answer in kept.join().unwrap() {
+            let seen = sources(&answer);
+            assert_eq!(seen.len(), 1, "{answer}");
+        }
+    });
+    let one = ask("world", "node:n1").port(port);
+    ground.answered_by(&["b0"], both_protocols(both_families([one])));
 }
 
 pub(crate) fn c25_policies_know_the_client(ground: &Ground<'_>) {
