@@ -21,6 +21,14 @@ const WORLD_V6: [u8; 16] = [
     0x20, 1, 0x0d, 0xb8, 1, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
+/// This node and the other one.
+const NODES: [[u8; 4]; 2] = [[172, 18, 0, 2], [172, 18, 0, 3]];
+
+/// The addresses of this node and the other one.
+pub fn nodes() -> [Address; 2] {
+    NODES.map(Address::from_v4)
+}
+
 /// The addresses in the frames: the near pod's of both families, then the far pod's.
 pub fn pods() -> [Address; 4] {
     [
@@ -62,6 +70,13 @@ pub fn frames() -> Vec<Vec<u8>> {
         built!(v4().udp(1, 2), &payload),
     ]
     .concat();
+    // A packet of a client outside that names its backend, from the other node.
+    let between = || PacketBuilder::ethernet2(NEAR, GATEWAY).ipv4(NODES[1], NODES[0], 64);
+    let asked_v4 = PacketBuilder::ethernet2(NEAR, GATEWAY).ipv4(WORLD_V4, NODES[1], 64);
+    let asked_v4 = built!(asked_v4.tcp(40000, 30080, 1, 64240).syn(), &[]);
+    let asked_v6 = PacketBuilder::ethernet2(NEAR, GATEWAY).ipv6(WORLD_V6, V6[1], 64);
+    let asked_v6 = built!(asked_v6.udp(40000, 30080), &payload);
+    let [near_v4, near_v6, ..] = pods();
     // A neighbour solicitation for the gateway.
     let solicitation = Icmpv6Type::Unknown {
         type_u8: 135,
@@ -92,10 +107,18 @@ pub fn frames() -> Vec<Vec<u8>> {
         built!(out_v6().tcp(40000, 443, 1, 64240).syn(), &[]),
         built!(out_v6().udp(40000, 53), &payload),
         built!(out_v6().icmpv6_echo_request(1, 1), &payload),
+        built!(between().udp(50000, 6081), &naming(near_v4, &asked_v4)),
+        built!(between().udp(50000, 6081), &naming(near_v6, &asked_v6)),
         arp(),
         ipv4_fragment(),
         ipv6_fragment(),
     ]
+}
+
+/// Geneve with the option that names a backend at port 80.
+fn naming(backend: Address, frame: &[u8]) -> Vec<u8> {
+    let start = [6, 0x40, 0x65, 0x58, 0, 0, 1, 0, 0xff, 0x57, 0x81, 5];
+    [&start[..], &backend.0, &[0, 80, 0, 0], frame].concat()
 }
 
 /// The ethertype and all before it.

@@ -13,6 +13,7 @@ use weir_abi::event::kind;
 use weir_abi::observation::Hook;
 use weir_abi::{DropReason, IfIndex};
 use weir_packet::PacketRead;
+use weir_packet::dispatch::OPTION_LENGTH;
 use weir_verdict::run::direction;
 use weir_verdict::{Redirect, Tables};
 
@@ -39,8 +40,10 @@ pub fn handle(raw: *mut __sk_buff, hook: Hook) -> i32 {
         return TC_ACT_OK;
     }
     let mut skb = Skb { raw };
-    skb.pull(headers(hook));
     let tables = KernelTables { skb: raw };
+    let on = tables.config(|config| &config.features);
+    let names_backends = matches!(hook, Hook::FromNetdev) && on & features::DIRECT_RETURN != 0;
+    skb.pull(headers(hook) + if names_backends { OPTION_LENGTH } else { 0 });
     // SAFETY: as above.
     let ifindex = IfIndex(field(unsafe { &raw const (*raw).ifindex }));
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {

@@ -162,8 +162,8 @@ impl PacketWrite for Skb {
             | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
             | (ETHERNET_LENGTH as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
         let flags = match room {
-            Room::TunnelV4 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4),
-            Room::TunnelV6 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6),
+            Room::TunnelV4 | Room::DispatchV4 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4),
+            Room::TunnelV6 | Room::DispatchV6 => TUNNEL | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6),
             Room::IcmpV4 | Room::IcmpV6 => 0,
         };
         let grow = |flags| {

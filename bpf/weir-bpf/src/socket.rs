@@ -7,7 +7,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use core::ptr::{null_mut, read_volatile, write_volatile};
 use weir_abi::{Address, Port, Protocol};
-use weir_verdict::service::Backend;
+use weir_packet::dispatch::Backend;
 use weir_verdict::socket::{Answer, Socket, believed, connect};
 
 const ALLOW: i32 = 1;

@@ -65,14 +65,17 @@ pub mod features {
     pub const TRACE: u32 = 0x08;
     /// Answer packets that do not fit, or whose TTL is used up, by ICMP errors.
     pub const ICMP_ERRORS: u32 = 0x10;
+    /// Backends on other nodes answer clients from outside the cluster directly.
+    pub const DIRECT_RETURN: u32 = 0x20;
 
     /// Every feature with the name that listings and snapshots use.
-    pub const ALL: [(u32, &str); 5] = [
+    pub const ALL: [(u32, &str); 6] = [
         (TUNNEL, "tunnel"),
         (MASQUERADE, "masquerade"),
         (DRY_RUN, "dry-run"),
         (TRACE, "trace"),
         (ICMP_ERRORS, "icmp-errors"),
+        (DIRECT_RETURN, "direct-return"),
     ];
 }
 
@@ -85,6 +88,12 @@ impl DatapathConfig {
     pub const TUNNEL_OVERHEAD_V4: u16 = 50;
     /// The same over IPv6 (40 bytes of IP header).
     pub const TUNNEL_OVERHEAD_V6: u16 = 70;
+    /// UDP port of packets that name their backend: Geneve's (RFC 8926), so that tools can read them.
+    pub const DISPATCH_PORT: Port = Port::new(6081);
+    /// Outer headers of such a packet over IPv4: those of the tunnel and an option of 24 bytes.
+    pub const DISPATCH_OVERHEAD_V4: u16 = 74;
+    /// The same over IPv6.
+    pub const DISPATCH_OVERHEAD_V6: u16 = 94;
 
     /// Tunnel mode with masquerading and the defaults of the field; no addresses.
     pub const DEFAULT: Self = Self {

@@ -164,6 +164,10 @@ impl Kind {
     pub const MASQUERADE: Self = Self(0x10);
     /// Packets must arrive inside the tunnel.
     pub const FROM_TUNNEL: Self = Self(0x20);
+    /// Packets leave as they came and name the backend (the translated destination) beside them:
+    /// its node translates them and answers the client itself. The flow has no other direction
+    /// on this node.
+    pub const DIRECT: Self = Self(0x40);
 
     /// All bits of `other` are set.
     #[inline(always)]
@@ -185,7 +189,7 @@ impl Kind {
         Self(self.0 & !other.0)
     }
 
-    /// Whether packets are rewritten beyond MAC addresses and TTL.
+    /// Whether packets are translated, here or, with [`Self::DIRECT`], by the backend's node.
     #[inline(always)]
     pub const fn translates(self) -> bool {
         self.0 & (Self::TRANSLATE_SOURCE.0 | Self::TRANSLATE_DESTINATION.0) != 0

@@ -213,10 +213,6 @@ pub enum ConfigError {
         "nodePortRange {0} is refused: masquerading needs at least 1024 ports above it, below 65536"
     )]
     NodePortRange(PortRange),
-    #[error(
-        "loadBalancerMode dsr is refused: it is not there yet, use snat (answers come back through the node that was asked)"
-    )]
-    DirectServerReturn,
     #[error(transparent)]
     MapSizes(weir_datapath::Error),
 }
@@ -258,9 +254,6 @@ impl Config {
         }
         if !MAGLEV_SIZES.contains(&self.maglev_table_size) {
             return Err(ConfigError::MaglevSize(self.maglev_table_size));
-        }
-        if self.load_balancer_mode == LoadBalancerMode::Dsr {
-            return Err(ConfigError::DirectServerReturn);
         }
         if self.node_port_range.last > u16::MAX - 1024 {
             return Err(ConfigError::NodePortRange(self.node_port_range));
@@ -325,7 +318,7 @@ mod tests {
     fn every_field_can_be_set() {
         let config = Config::parse(
             "routingMode: native\nsocketLB: false\nmasquerade: false\nnonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\n\
-             loadBalancerAlgorithm: maglev\nmaglevTableSize: 1021\nloadBalancerMode: snat\nnoBackend: drop\n\
+             loadBalancerAlgorithm: maglev\nmaglevTableSize: 1021\nloadBalancerMode: dsr\nnoBackend: drop\n\
              nodePortRange: 30000-30100\ndevices: [eth0]\nmtu: 1400\n\
              cgroupRoot: /cgroup\npodCIDRs: [10.1.0.0/24]\napiServer: https://10.0.0.1:6443\n\
              mapSizes: {flows: 65536}\nlogLevel: debug\n",
@@ -357,7 +350,6 @@ mod tests {
             ("mapSizes: {flow: 7}\n", "flow"),
             ("maglevTableSize: 1000\n", "1000"),
             ("nodePortRange: 30000-65535\n", "30000-65535"),
-            ("loadBalancerMode: dsr\n", "dsr"),
         ] {
             let error = Config::parse(text)
                 .unwrap()

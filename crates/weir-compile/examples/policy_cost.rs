@@ -341,6 +341,7 @@ impl<'a> Agent<'a> {
             let settings = Settings {
                 node: node_name(0),
                 routing: RoutingMode::Tunnel,
+                direct_return: false,
                 masquerade: true,
                 non_masquerade: Vec::new(),
                 node_addresses: Vec::new(),

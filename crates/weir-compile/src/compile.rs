@@ -34,6 +34,8 @@ pub enum RoutingMode {
 pub struct Settings {
     pub node: NodeName,
     pub routing: RoutingMode,
+    /// Whether packets are sent to the nodes of their backends whatever the routing.
+    pub direct_return: bool,
     pub masquerade: bool,
     /// Destinations that are never masqueraded, besides the cluster itself.
     pub non_masquerade: Vec<IpNet>,
@@ -176,7 +178,7 @@ impl Compiler<'_> {
 
     /// Chooses the outer addresses of each tunnel: IPv4 where both sides have it.
     fn number_nodes(&mut self, indices: &mut NodeIndices) {
-        if self.settings.routing == RoutingMode::Native {
+        if self.settings.routing == RoutingMode::Native && !self.settings.direct_return {
             indices.update(&BTreeSet::new(), self.settings.nodes_size);
             return;
         }

@@ -46,7 +46,7 @@ mod kernel {
     use super::both::Both;
     use super::node::{loader, on_a_node};
     use super::raw::{Ip, TCP, UDP, ethernet, icmp, icmp_of, tcp, udp, vxlan};
-    use super::table::{Row, rows};
+    use super::table::{Row, direct_rows, rows};
     use super::tuple::tuple;
     use super::world::{
         Links, NEIGHBOUR, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac,
@@ -109,6 +109,31 @@ mod kernel {
                 failures.join("\n")
             );
             assert!(count >= 120, "{count} packets");
+        });
+    }
+
+    /// The same where backends on other nodes answer clients directly.
+    #[test]
+    fn the_packet_table_of_direct_return() {
+        on_a_node(|| {
+            let links = Links::make();
+            let mut failures = Vec::new();
+            for native in [false, true] {
+                let both = both(links.direct_tables(native), "direct");
+                for family in 0..2 {
+                    for row in direct_rows(&links, family, native) {
+                        let ended = both.compare(row.hook, row.interface, &row.frame);
+                        let checked =
+                            ended.and_then(|(verdict, sent)| row.check(&links, verdict, &sent));
+                        if let Err(problem) = checked {
+                            let (family, name) = ([4, 6][family], row.name);
+                            failures
+                                .push(format!("IPv{family}, native {native}: {name}: {problem}"));
+                        }
+                    }
+                }
+            }
+            assert!(failures.is_empty(), "{}", failures.join("\n"));
         });
     }
 

@@ -5,6 +5,9 @@
 #[path = "packets/closing.rs"]
 mod closing;
 #[cfg(test)]
+#[path = "packets/direct.rs"]
+mod direct;
+#[cfg(test)]
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]
@@ -51,7 +54,7 @@ mod tests {
     use weir_verdict::{Verdict, Workspace};
 
     use super::LINKS;
-    use super::table::rows;
+    use super::table::{direct_rows, rows};
 
     /// Every reason that the programs can raise, but for those that need the kernel to refuse (`CtInsertionFailed`,
     /// `WriteError`, `ChecksumL4`, `ScratchMissing`), a full range of ports (`NoMasqueradeMapping`, tested with the
@@ -128,5 +131,29 @@ mod tests {
             failures.join("\n")
         );
         assert_eq!(reasons, BTreeSet::from(REASONS));
+    }
+
+    #[test]
+    fn every_packet_of_direct_return_ends_as_expected() {
+        let links = LINKS;
+        let mut failures = Vec::new();
+        for native in [false, true] {
+            for family in 0..2 {
+                let tables = links.direct_tables(native);
+                tables.now.set(1000);
+                let mut workspace = Workspace::default();
+                for row in direct_rows(&links, family, native) {
+                    let mut packet = MemoryPacket::new(row.frame.clone());
+                    let (hook, interface) = (row.hook, row.interface);
+                    let verdict =
+                        weir_verdict::run(&mut packet, &tables, hook, interface, &mut workspace);
+                    if let Err(problem) = row.check(&links, verdict, packet.bytes()) {
+                        let (family, name) = ([4, 6][family], row.name);
+                        failures.push(format!("IPv{family}, native {native}: {name}: {problem}"));
+                    }
+                }
+            }
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
     }
 }

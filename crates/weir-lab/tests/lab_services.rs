@@ -15,6 +15,7 @@ mod services {
     pub(crate) mod ask;
     pub(crate) mod close;
     pub(crate) mod cluster_ip;
+    pub(crate) mod direct;
     pub(crate) mod endpoints;
     pub(crate) mod general;
     pub(crate) mod ground;
@@ -23,15 +24,19 @@ mod services {
     pub(crate) mod stale;
 }
 
-/// The rows as tests of every variant.
+/// The rows as tests of every variant; those after `@direct` where backends answer clients themselves.
 macro_rules! rows {
     ($($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant socket_tunnel, true, "tunnel", true, $($module: $($row)*;)*);
-        rows!(@variant packet_native, false, "native", true, $($module: $($row)*;)*);
-        rows!(@variant socket_native, true, "native", false, $($module: $($row)*;)*);
-        rows!(@variant packet_tunnel, false, "tunnel", false, $($module: $($row)*;)*);
+        rows!(@variant socket_tunnel, true, "tunnel", "snat", true, $($module: $($row)*;)*);
+        rows!(@variant packet_native, false, "native", "snat", true, $($module: $($row)*;)*);
+        rows!(@variant socket_native, true, "native", "snat", false, $($module: $($row)*;)*);
+        rows!(@variant packet_tunnel, false, "tunnel", "snat", false, $($module: $($row)*;)*);
     };
-    (@variant $name:ident, $socket:expr, $routing:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
+    (@direct $($module:ident: $($row:ident)*;)*) => {
+        rows!(@variant direct_native, true, "native", "dsr", true, $($module: $($row)*;)*);
+        rows!(@variant direct_tunnel, false, "tunnel", "dsr", true, $($module: $($row)*;)*);
+    };
+    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
         #[cfg(test)]
         mod $name {
             use super::services::ground::{Variant, run};
@@ -40,6 +45,7 @@ macro_rules! rows {
                 name: stringify!($name),
                 socket_lb: $socket,
                 routing: $routing,
+                mode: $mode,
                 usual: $usual,
             };
             $($(
@@ -150,4 +156,32 @@ rows! {
         g6_services_have_the_families_that_they_want
         g8_changes_are_quick
         g10_connections_outlive_agents;
+}
+
+rows! {
+    @direct
+    direct:
+        c25_backends_answer_clients_themselves
+        c25_one_port_of_a_client_has_many_connections
+        c25_a_port_is_used_again
+        c25_clients_hear_that_packets_do_not_fit
+        c25_connections_outlive_agents
+        c25_policies_know_the_client
+        c25_backends_in_the_network_of_nodes_are_relayed_to;
+    outside:
+        c1_node_ports_answer_on_every_node
+        c2_answers_come_from_the_node_that_was_asked
+        c7_local_node_ports_keep_the_client
+        c8_the_cluster_itself_is_not_outside
+        c15_source_ranges_shut_others_out
+        c18_updates_under_load_lose_nothing
+        c22_a_pod_reaches_itself_through_its_node
+        c23_backends_hear_of_narrow_paths
+        c24_fragments_go_where_the_first_one_goes;
+    affinity:
+        e4_clients_of_node_ports_keep_their_backends;
+    stale:
+        f1_node_ports_follow_their_pods
+        f7_load_balancers_follow_their_pods
+        f9_connections_do_not_move;
 }

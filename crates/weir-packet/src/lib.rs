@@ -23,6 +23,7 @@
 extern crate alloc;
 
 pub mod checksum;
+pub mod dispatch;
 pub mod hash;
 pub mod icmp;
 pub mod packet;

@@ -31,6 +31,10 @@ pub enum Room {
     TunnelV4,
     /// The same with IPv6 (70 bytes).
     TunnelV6,
+    /// For the outer headers of a packet that names its backend, over IPv4 (74 bytes).
+    DispatchV4,
+    /// The same over IPv6 (94 bytes).
+    DispatchV6,
     /// For IPv4 + ICMP (28 bytes) before the start of the original packet.
     IcmpV4,
     /// For IPv6 + ICMPv6 (48 bytes).
@@ -44,6 +48,8 @@ impl Room {
         match self {
             Self::TunnelV4 => 50,
             Self::TunnelV6 => 70,
+            Self::DispatchV4 => 74,
+            Self::DispatchV6 => 94,
             Self::IcmpV4 => 28,
             Self::IcmpV6 => 48,
         }
@@ -74,7 +80,7 @@ pub trait PacketWrite: PacketRead {
     /// Opens room after the Ethernet header; the new bytes are undefined until stored.
     fn open_room(&mut self, room: Room) -> Result<(), WriteError>;
 
-    /// Removes the tunnel headers of `Room::TunnelV4` or `Room::TunnelV6` size; `next_v4` tells
+    /// Removes tunnel headers of this size; `next_v4` tells
     /// the family of the IP header that is stored next behind the Ethernet header, or comes out.
     fn close_room(&mut self, room: Room, next_v4: bool) -> Result<(), WriteError>;
 
@@ -92,6 +98,15 @@ pub const fn address_offset(is_v4: bool) -> u32 {
 #[inline(always)]
 pub const fn address_length(is_v4: bool) -> u32 {
     if is_v4 { 4 } else { 16 }
+}
+
+/// Loads an IPv6 address. By halves, because as a whole it may be carried over the kernel's stack at
+/// an odd place, where the verifier refuses wide words.
+#[inline(always)]
+pub fn load_address<P: PacketRead>(packet: &P, offset: u32) -> Option<Address> {
+    let [a, b, c, d, e, f, g, h] = packet.load::<8>(offset)?;
+    let [i, j, k, l, m, n, o, p] = packet.load::<8>(offset.wrapping_add(8))?;
+    Some(Address([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
 }
 
 /// Stores an address in its wire form.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The overlay: VXLAN (RFC 7348) over UDP over IPv4 or IPv6.
+//! The overlay: VXLAN (RFC 7348) over UDP over IPv4 or IPv6, or Geneve where a packet names its backend.
 
 use crate::checksum::Sum;
+use crate::dispatch;
 use crate::hash::hash_of;
 use crate::packet::{PacketRead, PacketWrite, Room, WriteError, low_half};
 use crate::summary::Summary;
@@ -69,23 +70,23 @@ pub fn parse<P: PacketRead>(packet: &P, summary: &Summary) -> TunnelHeader {
 }
 
 /// Puts the outer headers in front of the packet that `summary` describes: from and to the tunnel
-/// ends of `node`, with the MAC addresses of `entry`.
+/// ends of `node`, with the MAC addresses of `entry`, and its backend where it is to be `NAMED`.
 #[inline(never)]
-pub fn encapsulate<P: PacketWrite>(
+pub fn encapsulate<P: PacketWrite, const NAMED: bool>(
     packet: &mut P,
     node: &NodeRow,
     entry: &FlowEntry,
     summary: &Summary,
     port: Port,
 ) -> Option<DropReason> {
-    match add_headers(packet, node, entry, summary, port) {
+    match add_headers::<P, NAMED>(packet, node, entry, summary, port) {
         Ok(()) => None,
         Err(_) => Some(DropReason::WriteError),
     }
 }
 
 #[inline(always)]
-fn add_headers<P: PacketWrite>(
+fn add_headers<P: PacketWrite, const NAMED: bool>(
     packet: &mut P,
     node: &NodeRow,
     entry: &FlowEntry,
@@ -93,7 +94,12 @@ fn add_headers<P: PacketWrite>(
     port: Port,
 ) -> Result<(), WriteError> {
     let v4 = node.remote.is_v4();
-    packet.open_room(if v4 { Room::TunnelV4 } else { Room::TunnelV6 })?;
+    packet.open_room(match (NAMED, v4) {
+        (true, _) => dispatch::room(v4),
+        (false, true) => Room::TunnelV4,
+        (false, false) => Room::TunnelV6,
+    })?;
+    let extra = if NAMED { dispatch::OPTION_LENGTH } else { 0 };
     let [d0, d1, d2, d3, d4, d5] = entry.destination_mac.0;
     let [s0, s1, s2, s3, s4, s5] = entry.source_mac.0;
     let [t0, t1] = if v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
@@ -101,9 +107,9 @@ fn add_headers<P: PacketWrite>(
 
     // UDP 8, VXLAN 8, inner Ethernet 14. Lengths of packets that will be segmented do not fit in
     // sixteen bits; whoever cuts them writes the lengths anew.
-    let udp_length = low_half(summary.l3_length.wrapping_add(30));
+    let udp_length = low_half(summary.l3_length.wrapping_add(30).wrapping_add(extra));
     let l4 = if v4 {
-        let [l0, l1] = low_half(summary.l3_length.wrapping_add(50));
+        let [l0, l1] = low_half(summary.l3_length.wrapping_add(50).wrapping_add(extra));
         let [a0, a1, a2, a3] = node.local.v4_octets();
         let [b0, b1, b2, b3] = node.remote.v4_octets();
         // "Don't fragment", so that a smaller MTU on the way is heard of.
@@ -156,12 +162,18 @@ fn add_headers<P: PacketWrite>(
     let (p0, p1) = (high | 0xc0, low);
     let [q0, q1] = port.0;
     let [l0, l1] = udp_length;
-    let [v0, v1, v2] = DatapathConfig::VNI;
     // UDP checksum zero: allowed over IPv4, and for tunnels over IPv6 (RFC 6935).
-    packet.store(
-        l4,
-        &[p0, p1, q0, q1, l0, l1, 0, 0, 0x08, 0, 0, 0, v0, v1, v2, 0],
-    )?;
+    packet.store(l4, &[p0, p1, q0, q1, l0, l1, 0, 0])?;
+    if NAMED {
+        let (address, port) = (
+            &entry.translated_destination,
+            entry.translated_destination_port,
+        );
+        dispatch::store(packet, l4.wrapping_add(8), address, port)?;
+    } else {
+        let [v0, v1, v2] = DatapathConfig::VNI;
+        packet.store(l4.wrapping_add(8), &[0x08, 0, 0, 0, v0, v1, v2, 0])?;
+    }
     let [d0, d1, d2, d3, d4, d5] = MacAddress::TUNNEL.0;
     let [s0, s1, s2, s3, s4, s5] = MacAddress::GATEWAY.0;
     let [t0, t1] = if summary.is_v4 {
@@ -170,7 +182,7 @@ fn add_headers<P: PacketWrite>(
         ETHERTYPE_IPV6
     };
     packet.store(
-        l4.wrapping_add(16),
+        l4.wrapping_add(16).wrapping_add(extra),
         &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1],
     )
 }

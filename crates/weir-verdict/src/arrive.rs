@@ -7,7 +7,8 @@ use crate::tables::Tables;
 use weir_abi::config::features;
 use weir_abi::fragment::{FragmentKey, FragmentRow};
 use weir_abi::observation::Hook;
-use weir_abi::{DropReason, Generation, IfIndex, Protocol, Slot};
+use weir_abi::{DatapathConfig, DropReason, Generation, Identity, IfIndex, Port, Protocol, Slot};
+use weir_packet::dispatch;
 use weir_packet::icmp::{Neighbour, answer_arp, answer_solicitation};
 use weir_packet::tunnel::{self, TunnelHeader};
 use weir_packet::{
@@ -40,7 +41,19 @@ pub fn parse<P: PacketWrite, T: Tables>(
         // What is not for pods may still be for the node, whose stack knows more protocols.
         return refuse(from_pod || matches!(arrival.hook, Hook::FromHost), reason);
     }
-    if matches!(arrival.hook, Hook::FromNetdev) && is_tunnel(tables, summary) {
+    if matches!(arrival.hook, Hook::FromNetdev) && is_dispatch(tables, summary) {
+        if !dispatch::read(packet, summary, &mut arrival.backend) {
+            return Fate::drop(DropReason::InvalidPacket);
+        }
+        let room = dispatch::room(summary.is_v4);
+        arrival.dispatched = true;
+        arrival.tunnel_source = Some(summary.key.source);
+        *tunnel = Some(room);
+        if let Some(reason) = summary.parse_into(packet, ETHERNET_LENGTH.wrapping_add(room.bytes()))
+        {
+            return Fate::drop(reason);
+        }
+    } else if matches!(arrival.hook, Hook::FromNetdev) && is_tunnel(tables, summary) {
         let TunnelHeader::Ours(outer) = tunnel::parse(packet, summary) else {
             return Fate::drop(DropReason::InvalidPacket);
         };
@@ -102,6 +115,28 @@ fn is_tunnel<T: Tables>(tables: &T, summary: &Summary) -> bool {
         && matches!(summary.fragment, Fragment::Whole)
         && summary.key.destination_port.0 == tables.config(|config| &config.tunnel_port).0
         && tables.config(|config| &config.features) & features::TUNNEL != 0
+}
+
+/// A packet that names its backend. Those for pods are theirs: where pods are reached by routing
+/// they come in the same way, and may use the port for what they like.
+#[inline(always)]
+fn is_dispatch<T: Tables>(tables: &T, summary: &Summary) -> bool {
+    tables.config(|config| &config.features) & features::DIRECT_RETURN != 0
+        && matches!(summary.key.protocol, Protocol::UDP)
+        && matches!(summary.fragment, Fragment::Whole)
+        && summary.key.destination_port.0 == DatapathConfig::DISPATCH_PORT.0
+        && tables
+            .ipcache(&summary.key.destination)
+            .is_some_and(|row| row.identity == Identity::HOST)
+}
+
+/// Whether nodes take datagrams to this port of theirs for packets of the tunnel.
+#[inline(always)]
+pub fn is_tunnel_port<T: Tables>(tables: &T, port: Port) -> bool {
+    let on = tables.config(|config| &config.features);
+    let tunnel = tables.config(|config| &config.tunnel_port);
+    (on & features::TUNNEL != 0 && port.0 == tunnel.0)
+        || (on & features::DIRECT_RETURN != 0 && port.0 == DatapathConfig::DISPATCH_PORT.0)
 }
 
 /// Whether the node's own packet uses a port that masquerading could hand out; others cannot

@@ -2,6 +2,7 @@
 //! The last step for a packet of a known connection.
 
 use crate::decision::{Decision, Outcome};
+use crate::direct;
 use crate::entry::{insert, write_entry};
 use crate::flow::{self, Connection};
 use crate::run::Arrival;
@@ -52,7 +53,9 @@ pub fn carry_on<T: Tables>(
             (kind, now, cookie, 0, 0, 0)
         }
     };
-    let mut state = old_state | flow::own_state(summary, connection.own.is_some());
+    let bits = flow::own_state(summary, connection.own.is_some());
+    let bits = direct::closing(tables, kind, bits);
+    let mut state = old_state | bits;
     if reply {
         state |= state::ANSWERED;
     }
@@ -100,6 +103,10 @@ pub fn carry_on<T: Tables>(
             insert(tables, key, &decision.entry, &mut decision.extended)?;
             tables.count(Counter::FlowsRefreshed);
         }
+    }
+    // The other direction passes by the backend's node alone.
+    if direct::is_sent_on(tables, &decision.entry) {
+        return Ok(());
     }
     keep_pair(tables, summary, connection, decision)
 }

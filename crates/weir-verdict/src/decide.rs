@@ -8,6 +8,7 @@
 
 use crate::carry_on::carry_on;
 use crate::decision::{Outcome, Workspace};
+use crate::direct;
 use crate::flow::{self, Connection, Standing};
 use crate::mapping;
 use crate::open::open;
@@ -79,6 +80,9 @@ fn serve<T: Tables>(
     workspace: &mut Workspace,
     connection: &mut Connection<'_>,
 ) -> Outcome {
+    if direct::is_named(tables, &workspace.arrival) {
+        return direct::serve(tables, workspace, connection);
+    }
     if matches!(connection.standing, Standing::Continued) {
         let Workspace {
             arrival,
@@ -139,6 +143,7 @@ fn examine<'t, T: Tables>(
     if let Some(own) = &connection.own {
         decision.after = own.fixed().translated(key);
         decision.translated = own.fixed().kind.translates();
+        decision.direct = direct::is_sent_on(tables, own.fixed());
     }
     // Generations are read before the rows that they stand for: a row that changes in between
     // leaves an entry that is out of date, never one that looks current.

@@ -13,6 +13,7 @@ use weir_abi::{
     IfIndex, ObservationPoint, PolicyCookie, PolicySet, Seconds, ServiceId, TraceReason,
 };
 use weir_packet::Summary;
+use weir_packet::dispatch::Backend;
 use weir_packet::icmp::Inner;
 
 /// How a step of the slow path ends. One byte, so that the kernel can return it from functions.
@@ -52,6 +53,16 @@ impl Outcome {
                 // the verifier would follow every reason from here on.
                 Self::Drop(unsafe { core::mem::transmute::<u8, DropReason>(reason) })
             }
+        }
+    }
+
+    /// Goes on where the step says so: the way back from [`Self::of`].
+    #[inline(always)]
+    pub fn into_step(self) -> Result<(), Self> {
+        if matches!(self, Self::Forward) {
+            Ok(())
+        } else {
+            Err(self)
         }
     }
 
@@ -145,6 +156,8 @@ pub struct Decision {
     pub continued: bool,
     /// [`Self::after`] differs from the packet's own tuple.
     pub translated: bool,
+    /// The packet goes on as it came, with its backend beside it ([`mod@crate::direct`]).
+    pub direct: bool,
     /// Hand the packet to the kernel's neighbour code, which resolves and confirms the next hop.
     pub through_neighbour: bool,
     /// Send a trace event.
@@ -178,6 +191,7 @@ impl Decision {
         self.rejects = false;
         self.continued = false;
         self.translated = false;
+        self.direct = false;
         self.through_neighbour = false;
         self.report = false;
         self.observation = ObservationPoint::ToStack;
@@ -199,6 +213,7 @@ impl Decision {
     pub fn begin_anew(&mut self, key: &FlowKey) {
         self.after = *key;
         self.translated = false;
+        self.direct = false;
         self.continued = false;
         self.reply = false;
         // The address that the packet was sent to is the receiver again.
@@ -227,6 +242,7 @@ impl Default for Decision {
             rejects: false,
             continued: false,
             translated: false,
+            direct: false,
             through_neighbour: false,
             report: false,
             observation: ObservationPoint::ToStack,
@@ -268,6 +284,8 @@ impl Default for Workspace {
                 hook: Hook::FromContainer,
                 ifindex: IfIndex::NONE,
                 tunnel_source: None,
+                dispatched: false,
+                backend: Backend::NONE,
             },
             summary: Summary::EMPTY,
             fragment: FragmentKey::default(),

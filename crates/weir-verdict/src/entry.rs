@@ -2,6 +2,7 @@
 //! Writing flow entries.
 
 use crate::decision::{Decision, Outcome};
+use crate::direct;
 use crate::flow;
 use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
@@ -58,8 +59,12 @@ pub fn write_entry<T: Tables>(
     if arrival.tunnel_source.is_some() {
         entry.kind = kind.with(Kind::FROM_TUNNEL);
         // `source::check` found it by the same row.
+        let whose = match &arrival.tunnel_source {
+            Some(outer) if direct::is_named(tables, arrival) => outer,
+            _ => &key.source,
+        };
         entry.sender = tables
-            .ipcache(&key.source)
+            .ipcache(whose)
             .map_or(NodeIndex::NONE, |row| row.node);
     } else {
         entry.kind = kind;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The fast path: may the entry that was found be used as it is?
 
+use crate::direct;
 use crate::flow::timeout;
 use crate::live::LiveFlow;
 use crate::run::Arrival;
@@ -8,6 +9,23 @@ use crate::tables::Tables;
 use weir_abi::flow::{Action, Dependencies, Kind, state};
 use weir_abi::{Protocol, Seconds};
 use weir_packet::{PacketClass, Summary, tcp_flags};
+
+/// The entry that was found, where it may be used. No closure, which the compiler would make a
+/// function of.
+#[inline(always)]
+pub fn if_usable<'t, T: Tables>(
+    tables: &T,
+    arrival: &Arrival,
+    summary: &Summary,
+    segment_size: u32,
+    found: Option<LiveFlow<'t>>,
+    now: Seconds,
+) -> Option<LiveFlow<'t>> {
+    match found {
+        Some(flow) if usable(tables, arrival, summary, segment_size, &flow, now) => Some(flow),
+        Some(_) | None => None,
+    }
+}
 
 /// Whether nothing about this packet needs a decision: the entry is alive, complete and current,
 /// the packet came the way it should, fits, and does not open or close a connection.
@@ -46,6 +64,9 @@ pub fn usable<T: Tables>(
                 return false;
             }
         }
+    }
+    if direct::is_named(tables, arrival) && !direct::agrees(arrival, entry) {
+        return false;
     }
     current(tables, &entry.dependencies)
 }

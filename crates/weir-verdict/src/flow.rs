@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Does this packet belong to a connection, and what does it change about it?
 
+use crate::direct;
 use crate::live::LiveFlow;
 use crate::tables::Tables;
 use weir_abi::flow::{Dependencies, Kind, state};
@@ -93,7 +94,7 @@ pub fn find<'t, T: Tables>(
         let alive = own.expires() > now || pair.is_some_and(|pair| pair.expires() > now);
         let reply = own.fixed().kind.contains(Kind::REPLY);
         let closed = own.state() & (state::CLOSING | state::PEER_CLOSING) != 0;
-        let standing = if !alive {
+        let standing = if !alive || direct::is_outdated(tables, own.fixed().kind) {
             Standing::New
         } else if closed && opens(summary) {
             Standing::Reopened

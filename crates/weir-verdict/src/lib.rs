@@ -13,7 +13,7 @@
 //! file each: [`source`] (may this packet come from there), [`flow`] (does it belong to a
 //! connection), [`service`] (which backend), [`way`] (where does it go), [`policy`] (may it); then
 //! [`open`] or [`carry_on`] write the entries, and [`mapping`] reserves the tuple of a translated
-//! connection's answers.
+//! connection's answers. [`direct`] is what differs where backends answer clients themselves.
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
 // What would panic in user space would not pass the verifier, or wrap, in the kernel.
 #![cfg_attr(
@@ -31,6 +31,7 @@ pub mod arrive;
 pub mod carry_on;
 pub mod decide;
 pub mod decision;
+pub mod direct;
 pub mod entry;
 pub mod established;
 pub mod fate;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The last step for the first packet of a connection.
 
-use crate::arrive::may_collide;
+use crate::arrive::{is_tunnel_port, may_collide};
 use crate::decision::{Decision, Outcome};
+use crate::direct;
 use crate::entry::{insert, write_entry};
 use crate::flow;
 use crate::run::Arrival;
@@ -12,7 +13,7 @@ use weir_abi::counter::Counter;
 use weir_abi::flow::{Action, Kind};
 use weir_abi::observation::Hook;
 use weir_abi::service::{LOOPBACK_V4, LOOPBACK_V6};
-use weir_abi::{Address, DropReason, FlowKey, Identity, Protocol};
+use weir_abi::{Address, DropReason, Identity, Protocol};
 use weir_packet::Summary;
 
 /// The first packet of a connection.
@@ -27,7 +28,7 @@ pub fn open<T: Tables>(
     let now = decision.now;
     let from_pod = matches!(arrival.hook, Hook::FromContainer);
     let has = |feature| tables.config(|config| &config.features) & feature != 0;
-    if from_pod && has(features::TUNNEL) && encapsulates(tables, key, decision) {
+    if (from_pod || decision.translated) && encapsulates(tables, decision) {
         return Err(Outcome::Drop(DropReason::EncapsulationProhibited));
     }
     let from_network = matches!(arrival.hook, Hook::FromNetdev);
@@ -55,6 +56,9 @@ pub fn open<T: Tables>(
     decision.entry.packets = 1;
     decision.entry.bytes = u64::from(summary.l3_length);
 
+    if direct::sends_on(tables, decision) {
+        return direct::open(tables, key, decision).into_step();
+    }
     let masquerades = from_pod
         && decision.way.to_world
         && has(features::MASQUERADE)
@@ -119,11 +123,13 @@ fn own_address<T: Tables>(tables: &T, is_v4: bool) -> Address {
     }
 }
 
-/// A pod that sends tunnel packets to a node could claim to be anybody.
+/// Who sends tunnel packets to a node could claim to be anybody: no pod may, and nobody through a
+/// service, because nodes believe other nodes, which relay.
 #[inline(always)]
-fn encapsulates<T: Tables>(tables: &T, key: &FlowKey, decision: &Decision) -> bool {
-    matches!(key.protocol, Protocol::UDP)
-        && key.destination_port.0 == tables.config(|config| &config.tunnel_port).0
+fn encapsulates<T: Tables>(tables: &T, decision: &Decision) -> bool {
+    let after = &decision.after;
+    matches!(after.protocol, Protocol::UDP)
+        && is_tunnel_port(tables, after.destination_port)
         && (decision.destination.identity == Identity::HOST
             || decision.destination.identity == Identity::REMOTE_NODE)
 }

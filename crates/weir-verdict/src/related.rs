@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which flow is an ICMP error about, and where does it go?
 
+use crate::arrive::is_tunnel_port;
 use crate::decision::{Decision, Outcome, Workspace};
+use crate::direct;
 use crate::run::Arrival;
 use crate::source;
 use crate::tables::Tables;
-use weir_abi::config::features;
 use weir_abi::flow::Kind;
 use weir_abi::node::TunnelMtu;
 use weir_abi::observation::Hook;
@@ -65,7 +66,10 @@ fn relate<P: PacketRead, T: Tables>(
     decision.after = fixed.translated(&decision.inner_flow);
     // The error itself comes from wherever on the way; the route back is looked up for its sender.
     let Kind(bits) = fixed.kind;
-    decision.entry.kind = Kind(bits & (Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0));
+    let translation = Kind::TRANSLATE_SOURCE.0 | Kind::TRANSLATE_DESTINATION.0;
+    // The backend's node translates the errors of the packets that it translates.
+    decision.direct = direct::is_sent_on(tables, fixed);
+    decision.entry.kind = Kind(bits & (translation | Kind::DIRECT.0));
     decision.related = true;
     decision.translated = fixed.kind.translates();
     decision.reply = fixed.kind.contains(Kind::REPLY);
@@ -132,9 +136,8 @@ pub fn translate<P: PacketWrite>(packet: &mut P, workspace: &mut Workspace) -> b
 /// Whether the packet inside is one that this node tunnelled.
 #[inline(always)]
 fn is_about_tunnel<T: Tables>(tables: &T, inner: &Inner) -> bool {
-    tables.config(|config| &config.features) & features::TUNNEL != 0
-        && matches!(inner.key.protocol, Protocol::UDP)
-        && inner.key.destination_port.0 == tables.config(|config| &config.tunnel_port).0
+    matches!(inner.key.protocol, Protocol::UDP)
+        && is_tunnel_port(tables, inner.key.destination_port)
         && tables
             .ipcache(&inner.key.destination)
             .is_some_and(|row| row.identity == Identity::REMOTE_NODE)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making the packet what its flow entry says.
 
+use crate::direct;
 use crate::fate::{Fate, Redirect};
 use crate::tables::Tables;
 use weir_abi::flow::{Action, Kind};
 use weir_abi::observation::Hook;
-use weir_abi::{DropReason, FlowEntry, Protocol};
+use weir_abi::{DatapathConfig, DropReason, FlowEntry, Protocol};
 use weir_packet::checksum::{Sum, updated};
 use weir_packet::packet::{address_length, address_offset, store_address};
 use weir_packet::tunnel::encapsulate;
@@ -28,7 +29,8 @@ pub fn apply<P: PacketWrite, T: Tables>(
     let Some(action) = Action::from_number(entry.action) else {
         return Fate::drop(DropReason::WriteError);
     };
-    if entry.kind.translates() && translate(packet, summary, entry).is_err() {
+    let sent_on = direct::is_sent_on(tables, entry);
+    if !sent_on && entry.kind.translates() && translate(packet, summary, entry).is_err() {
         return Fate::drop(DropReason::ChecksumL4);
     }
     if !matches!(action, Action::Pass | Action::ToHost) && decrement_ttl(packet, summary).is_err() {
@@ -54,8 +56,14 @@ pub fn apply<P: PacketWrite, T: Tables>(
             let Some(node) = tables.node(entry.node) else {
                 return Fate::drop(DropReason::NoTunnelEndpoint);
             };
-            let port = tables.config(|config| &config.tunnel_port);
-            if let Some(reason) = encapsulate(packet, node, entry, summary, port) {
+            let failed = if sent_on {
+                let port = DatapathConfig::DISPATCH_PORT;
+                encapsulate::<P, true>(packet, node, entry, summary, port)
+            } else {
+                let port = tables.config(|config| &config.tunnel_port);
+                encapsulate::<P, false>(packet, node, entry, summary, port)
+            };
+            if let Some(reason) = failed {
                 return Fate::drop(reason);
             }
             return Fate::redirect(towards_next_hop(entry, through_neighbour));

@@ -4,6 +4,7 @@
 use crate::answer::{conclude, refused, unfit};
 use crate::arrive::{concerns_flows, fate_of, follow_fragments, link_local, parse};
 use crate::decision::{Outcome, Workspace};
+use crate::direct;
 use crate::established;
 use crate::fate::{Fate, Verdict};
 use crate::related;
@@ -14,6 +15,7 @@ use weir_abi::counter::{Counter, Direction};
 use weir_abi::event::policy_flags;
 use weir_abi::observation::Hook;
 use weir_abi::{Address, DropReason, IfIndex};
+use weir_packet::dispatch::Backend;
 use weir_packet::{Fragment, PacketClass, PacketWrite};
 
 /// Where and how a packet came in.
@@ -23,6 +25,10 @@ pub struct Arrival {
     pub ifindex: IfIndex,
     /// The outer source address, where the packet came by the tunnel.
     pub tunnel_source: Option<Address>,
+    /// The packet names its backend; the address above is that of the node that chose it.
+    pub dispatched: bool,
+    /// Meaningful with `dispatched`.
+    pub backend: Backend,
 }
 
 /// Handles one packet; afterwards `workspace` explains the verdict.
@@ -54,6 +60,9 @@ pub fn start<P: PacketWrite, T: Tables>(
         hook,
         ifindex,
         tunnel_source: None,
+        dispatched: false,
+        // Left as it is: most packets name none, and these bytes would be written for each.
+        backend: workspace.arrival.backend,
     };
     let mut tunnel = None;
     let parsed = parse(packet, tables, workspace, &mut tunnel);
@@ -92,7 +101,7 @@ pub fn start<P: PacketWrite, T: Tables>(
         } = &*workspace;
         let found = tables.flow(&summary.key);
         absent = found.is_none();
-        found.filter(|flow| established::usable(tables, arrival, summary, segment_size, flow, now))
+        established::if_usable(tables, arrival, summary, segment_size, found, now)
     } else {
         None
     };
@@ -128,7 +137,8 @@ pub fn start<P: PacketWrite, T: Tables>(
         }
         if workspace.decision.related {
             tables.count(Counter::IcmpErrorsTranslated);
-            if !related::translate(packet, workspace) {
+            let sent_on = direct::sends_on(tables, &workspace.decision);
+            if !sent_on && !related::translate(packet, workspace) {
                 return Fate::drop(DropReason::ChecksumL4);
             }
         }

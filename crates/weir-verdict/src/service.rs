@@ -12,8 +12,9 @@ use weir_abi::service::{
     AffinityKey, AffinityRow, FrontendKey, FrontendKind, FrontendRow, ServiceBackendKey,
     backend_flags, flags,
 };
-use weir_abi::{Address, DropReason, FlowKey, Port, Protocol, Seconds, Slot};
+use weir_abi::{DropReason, FlowKey, Protocol, Seconds, Slot};
 use weir_packet::Summary;
+use weir_packet::dispatch::Backend;
 use weir_packet::hash::{hash_of, hash_of_address};
 
 /// The service that a new connection is for, if it is for one. `wanted` is memory for its key.
@@ -88,7 +89,7 @@ fn translate<T: Tables>(
 
 /// The decision depends on the service's address and on the backend's.
 #[inline(always)]
-fn depend_on<T: Tables>(tables: &T, decision: &mut Decision) {
+pub fn depend_on<T: Tables>(tables: &T, decision: &mut Decision) {
     let slot = Slot::of_address(&decision.after.destination);
     let generation = tables.generation(slot);
     let dependencies = &mut decision.entry.dependencies;
@@ -224,14 +225,6 @@ pub fn choose<T: Tables>(
         remember(tables, client, &backend);
     }
     Some(backend)
-}
-
-/// What was chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C, align(8))]
-pub struct Backend {
-    pub address: Address,
-    pub port: Port,
 }
 
 /// The backend that the client has had, if it may go on having it.

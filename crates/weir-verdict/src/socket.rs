@@ -6,11 +6,12 @@
 //! to be refused (the refusal is an event, and a connected UDP socket finds a backend that comes
 //! later), and those whose client address has to be looked at.
 
-use crate::service::{Backend, Client, Scope, choose, has_services};
+use crate::service::{Client, Scope, choose, has_services};
 use crate::tables::Tables;
 use weir_abi::ipcache::flags::SERVICE;
 use weir_abi::service::{AffinityKey, FrontendKey, SocketKey, SocketRow, flags};
 use weir_abi::{Address, Port, Protocol, ServiceId};
+use weir_packet::dispatch::Backend;
 
 /// A socket and whom it wants to talk to.
 #[derive(Clone, Copy, Debug)]

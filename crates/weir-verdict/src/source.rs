@@ -2,6 +2,7 @@
 //! May this packet come from where it came?
 
 use crate::decision::{Decision, Outcome};
+use crate::direct;
 use crate::run::Arrival;
 use crate::tables::Tables;
 use weir_abi::config::features;
@@ -43,6 +44,9 @@ pub fn check<T: Tables>(
     match arrival.hook {
         Hook::FromContainer => Ok(()),
         Hook::FromNetdev => match &arrival.tunnel_source {
+            Some(outer) if direct::is_named(tables, arrival) => {
+                direct::check_sender(tables, outer, identity).into_step()
+            }
             Some(outer) => check_tunnel(tables, outer, node),
             None => {
                 let tunnelled = tables.config(|config| &config.features) & features::TUNNEL != 0

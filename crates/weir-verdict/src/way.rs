@@ -2,9 +2,11 @@
 //! Where does a packet for this address go from here?
 
 use crate::decision::{Decision, Outcome, Workspace};
+use crate::direct;
 use crate::run::Arrival;
 use crate::source::world;
 use crate::tables::Tables;
+use weir_abi::config::features;
 use weir_abi::flow::Action;
 use weir_abi::observation::Hook;
 use weir_abi::{
@@ -88,7 +90,15 @@ fn towards<T: Tables>(
             ..Way::NOWHERE
         });
     }
-    if let Some(row) = tables.endpoint(destination) {
+    let endpoint = tables.endpoint(destination);
+    // Who names a backend means a pod of this node; and a connection that was sent on for a pod of
+    // another node has no answers here, should its address have moved.
+    let named = direct::is_named(tables, arrival);
+    let sent_on = direct::sends_on(tables, decision);
+    if (sent_on && endpoint.is_some()) || (named && (sent_on || endpoint.is_none())) {
+        return Err(Outcome::Drop(DropReason::StaleOrUnroutable));
+    }
+    if let Some(row) = endpoint {
         decision.destination.set_endpoint(&row);
         decision.observation = ObservationPoint::ToEndpoint;
         if row.flags & endpoint::flags::READY == 0 {
@@ -127,7 +137,12 @@ fn towards<T: Tables>(
         });
     }
     let node = row.map_or(NodeIndex::NONE, |row| row.node);
-    if node != NodeIndex::NONE {
+    if direct::opens(tables, arrival, decision, identity, node) {
+        decision.direct = true;
+    }
+    let tunnels =
+        node != NodeIndex::NONE && tables.config(|config| &config.features) & features::TUNNEL != 0;
+    if tunnels || direct::sends_on(tables, decision) {
         return through_tunnel(tables, node, decision);
     }
     if matches!(arrival.hook, Hook::FromHost) {
@@ -194,10 +209,11 @@ fn through_tunnel<T: Tables>(
         return Err(Outcome::Drop(DropReason::FibLookupFailed));
     }
     let route = &decision.route;
-    let overhead = if node.remote.is_v4() {
-        DatapathConfig::TUNNEL_OVERHEAD_V4
-    } else {
-        DatapathConfig::TUNNEL_OVERHEAD_V6
+    let overhead = match (direct::sends_on(tables, decision), node.remote.is_v4()) {
+        (false, true) => DatapathConfig::TUNNEL_OVERHEAD_V4,
+        (false, false) => DatapathConfig::TUNNEL_OVERHEAD_V6,
+        (true, true) => DatapathConfig::DISPATCH_OVERHEAD_V4,
+        (true, false) => DatapathConfig::DISPATCH_OVERHEAD_V6,
     };
     let mut outer = if route.mtu == 0 {
         tables.config(|config| &config.underlay_mtu)

@@ -10,7 +10,7 @@ use weir_api::status::Device;
 use weir_model::{NodeName, World};
 use weir_net::{Family, Link, Netlink};
 
-use crate::config::{Config, LoadBalancerAlgorithm, NoBackend, RoutingMode};
+use crate::config::{Config, LoadBalancerAlgorithm, LoadBalancerMode, NoBackend, RoutingMode};
 
 /// The pair through which the node's own stack is reached.
 pub(crate) const HOST_LINK: &str = "weir_host";
@@ -192,6 +192,9 @@ impl NodeNetwork {
         }
         if config.masquerade {
             on |= features::MASQUERADE;
+        }
+        if config.load_balancer_mode == LoadBalancerMode::Dsr {
+            on |= features::DIRECT_RETURN;
         }
         DatapathConfig {
             features: on,

@@ -56,6 +56,7 @@ impl Core {
                 config::RoutingMode::Tunnel => RoutingMode::Tunnel,
                 config::RoutingMode::Native => RoutingMode::Native,
             },
+            direct_return: config.load_balancer_mode == config::LoadBalancerMode::Dsr,
             masquerade: config.masquerade,
             non_masquerade: config
                 .non_masquerade_cidrs

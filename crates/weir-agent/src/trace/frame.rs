@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use weir_abi::{Address, DatapathConfig, FlowKey, MacAddress, Port, Protocol};
+use weir_packet::dispatch::{self, Backend};
 use weir_packet::memory::MemoryPacket;
 use weir_packet::{ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Summary, tcp_flags};
 
@@ -135,10 +136,23 @@ pub(super) const fn has_ports(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP)
 }
 
-/// The tuple of a frame, of the packet inside where it is a tunnel's.
+/// The tuple of a frame, of the packet inside where it is a tunnel's; one that names its backend has got there.
 pub(super) fn tuple(frame: &[u8]) -> Option<FlowKey> {
     let packet = MemoryPacket::new(frame.to_vec());
     let outer = Summary::parse(&packet, ETHERNET_LENGTH).ok()?;
+    let mut backend = Backend::NONE;
+    let names_backend = outer.key.protocol == Protocol::UDP
+        && outer.key.destination_port == DatapathConfig::DISPATCH_PORT
+        && dispatch::read(&packet, &outer, &mut backend);
+    if names_backend {
+        let inside = ETHERNET_LENGTH + dispatch::room(outer.is_v4).bytes();
+        let inner = Summary::parse(&packet, inside).ok()?;
+        return Some(FlowKey {
+            destination: backend.address,
+            destination_port: backend.port,
+            ..inner.key
+        });
+    }
     let is_tunnel = outer.key.protocol == Protocol::UDP
         && outer.key.destination_port == DatapathConfig::DEFAULT.tunnel_port;
     if !is_tunnel {

@@ -263,6 +263,7 @@ fn settings(
             config::RoutingMode::Tunnel => RoutingMode::Tunnel,
             config::RoutingMode::Native => RoutingMode::Native,
         },
+        direct_return: shared.config.load_balancer_mode == config::LoadBalancerMode::Dsr,
         masquerade: shared.config.masquerade,
         non_masquerade: shared
             .config

@@ -44,6 +44,7 @@ fn settings(routing: RoutingMode) -> Settings {
     Settings {
         node: NodeName::new("n1").unwrap(),
         routing,
+        direct_return: false,
         masquerade: true,
         non_masquerade: default_exempt(),
         node_addresses: vec!["192.0.2.1".parse().unwrap()],
@@ -290,6 +291,22 @@ fn nodes_come_change_and_go() {
             &["10.244.1.5/32", "10.244.11.0/24"],
         );
     }
+}
+
+#[test]
+fn direct_return_needs_the_nodes_in_native_mode_too() {
+    let direct = |routing| Settings {
+        direct_return: true,
+        ..settings(routing)
+    };
+    let native = compiled(two_nodes(), &direct(RoutingMode::Native), &[]);
+    let tunnel = compiled(two_nodes(), &direct(RoutingMode::Tunnel), &[]);
+    assert_eq!(native.rows.nodes, tunnel.rows.nodes);
+    assert_eq!(native.rows.ipcache, tunnel.rows.ipcache);
+    assert!(!native.rows.nodes.is_empty());
+    // Pods are routed as ever.
+    let plain = compiled(two_nodes(), &settings(RoutingMode::Native), &[]);
+    assert_eq!(native.routes, plain.routes);
 }
 
 #[test]

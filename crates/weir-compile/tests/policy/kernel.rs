@@ -203,6 +203,7 @@ impl Node {
             let settings = Settings {
                 node: self.name.clone(),
                 routing: RoutingMode::Tunnel,
+                direct_return: false,
                 masquerade: true,
                 non_masquerade: Vec::new(),
                 node_addresses: Vec::new(),

@@ -6,8 +6,8 @@ use weir_abi::Address;
 
 use super::raw::{pseudo_header, sum};
 
-/// The port that marks a tunnel packet.
-const TUNNEL_PORT: u16 = 8472;
+/// The ports that mark a tunnel packet, and the bytes between its UDP header and the packet inside.
+const TUNNELS: [(u16, usize); 2] = [(8472, 8), (6081, 32)];
 
 /// What is wrong with a frame, the packet inside a tunnel included; empty: nothing.
 pub(crate) fn faults(frame: &[u8]) -> Vec<String> {
@@ -27,15 +27,19 @@ pub(crate) fn faults(frame: &[u8]) -> Vec<String> {
             check(&mut faults, "TCP", from, to, segment_protocol, tcp.slice());
         }
         Some(TransportSlice::Udp(udp)) => {
-            let inside_tunnel = udp.destination_port() == TUNNEL_PORT;
+            let tunnel = TUNNELS
+                .into_iter()
+                .find(|(port, _)| udp.destination_port() == *port)
+                .map(|(_, header)| header);
             // Zero is "none": for IPv4, and for tunnels (RFC 6935).
             if udp.checksum() != 0 {
                 check(&mut faults, "UDP", from, to, segment_protocol, udp.slice());
-            } else if !from.is_v4() && !inside_tunnel {
+            } else if !from.is_v4() && tunnel.is_none() {
                 faults.push("UDP over IPv6 without a checksum".to_owned());
             }
-            if inside_tunnel && udp.payload().len() > 8 {
-                let inner = self::faults(&udp.payload()[8..]);
+            let inside = tunnel.and_then(|header| udp.payload().get(header..));
+            if let Some(inside) = inside.filter(|inside| !inside.is_empty()) {
+                let inner = self::faults(inside);
                 faults.extend(inner.into_iter().map(|fault| format!("inside: {fault}")));
             }
         }

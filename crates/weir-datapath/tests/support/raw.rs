@@ -221,6 +221,16 @@ pub(crate) fn ethernet(source: MacAddress, destination: MacAddress, packet: &[u8
     frame
 }
 
+/// The UDP payload of a packet that names its backend.
+pub(crate) fn geneve((backend, port): (&str, u16), packet: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0x06, 0x40, 0x65, 0x58, 0, 0, 1, 0, 0xff, 0x57, 0x81, 0x05];
+    payload.extend(ip(backend).0);
+    payload.extend(port.to_be_bytes());
+    payload.extend([0, 0]);
+    payload.extend(ethernet(MacAddress::GATEWAY, MacAddress::TUNNEL, packet));
+    payload
+}
+
 /// A tunnel packet's UDP payload.
 pub(crate) fn vxlan(network: [u8; 3], packet: &[u8]) -> Vec<u8> {
     let [a, b, c] = network;

@@ -14,7 +14,7 @@ use weir_abi::{
 };
 use weir_verdict::memory::MemoryTables;
 
-use super::world::{Links, NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac};
+use super::world::{Links, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD, ip, pod_mac};
 
 pub(crate) const CLUSTER: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 /// The same backends behind another address.
@@ -123,6 +123,11 @@ pub(crate) fn add_services(tables: &mut MemoryTables, family: usize) {
     );
     let far = super::world::FAR[family];
     add(11, &[(far, 8080)], 0, &[(node, 30085, NodePort)]);
+    let other = OTHER_NODE[family];
+    add(12, &[(other, 9090)], 0, &[(node, 30086, NodePort)]);
+    // Whoever sends this to a node speaks for other nodes.
+    add(13, &[(other, 6081)], 0, &[(node, 30087, NodePort)]);
+    add(14, &[(other, 8472)], 0, &[(node, 30088, NodePort)]);
     let sctp = Service {
         id: base + 9,
         protocol: Protocol::SCTP,

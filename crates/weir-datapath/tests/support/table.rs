@@ -2,6 +2,8 @@
 //! The packet table: every path and every drop reason that the programs can raise, in both families. Rows come in
 //! order; later ones meet the flows that earlier ones left.
 
+#[path = "table/direct.rs"]
+mod direct;
 #[path = "table/pods.rs"]
 mod pods;
 #[path = "table/policy.rs"]
@@ -19,7 +21,7 @@ use weir_verdict::{Redirect, Verdict};
 
 use super::judge::faults;
 use super::raw::{Ip, UDP, ethernet, udp, vxlan};
-use super::tuple::{innermost, tuple};
+use super::tuple::{innermost, named, tuple};
 use super::world::{Links, NEIGHBOUR, NODE, OTHER_NODE, ip, pod_mac};
 
 const FIN: u8 = 1;
@@ -57,6 +59,8 @@ pub(crate) struct Row {
     pub(crate) sent: Option<[(&'static str, u16); 2]>,
     /// The far end of the tunnel that it is sent by.
     pub(crate) through: Option<&'static str>,
+    /// The backend that it names on the way there.
+    pub(crate) names: Option<(&'static str, u16)>,
 }
 
 impl Row {
@@ -85,6 +89,12 @@ impl Row {
             .is_some_and(|node| tuple(sent).destination != ip(node))
         {
             faults.push(format!("sent to {}", tuple(sent).destination));
+        }
+        if self
+            .names
+            .is_some_and(|(address, port)| named(sent) != Some((ip(address), port)))
+        {
+            faults.push(format!("names {:?}", named(sent)));
         }
         if faults.is_empty() {
             Ok(())
@@ -139,10 +149,26 @@ pub(crate) fn rows(links: &Links, family: usize, native: bool) -> Vec<Row> {
     table.icmp_errors();
     table.services_of_pods();
     table.services_from_outside();
+    table.services_of_nodes();
     table.policies();
     if !native {
         table.tunnel();
     }
+    table.rows
+}
+
+/// The rows where backends answer clients directly.
+pub(crate) fn direct_rows(links: &Links, family: usize, native: bool) -> Vec<Row> {
+    let mut table = Table {
+        links: *links,
+        family,
+        native,
+        rows: Vec::new(),
+    };
+    table.sent_on();
+    table.relayed_all_the_same();
+    table.received();
+    table.forged();
     table.rows
 }
 
@@ -168,6 +194,7 @@ impl Table {
             expected,
             sent: None,
             through: None,
+            names: None,
         });
     }
 
@@ -204,6 +231,7 @@ impl Table {
             expected,
             sent: None,
             through: None,
+            names: None,
         });
     }
 

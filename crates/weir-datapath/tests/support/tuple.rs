@@ -18,13 +18,26 @@ pub(crate) struct Tuple {
 /// The tuple of the packet inside the tunnel, where there is one.
 pub(crate) fn innermost(frame: &[u8]) -> Tuple {
     let outer = tuple(frame);
-    if outer.kind == "UDP" && outer.destination_port == 8472 {
-        let headers = if outer.source.is_v4() { 20 } else { 40 };
-        // Ethernet, UDP and VXLAN headers besides.
-        tuple(&frame[14 + headers + 8 + 8..])
-    } else {
-        outer
+    // Headers of the tunnel behind that of UDP.
+    let inside = match (outer.kind, outer.destination_port) {
+        ("UDP", 8472) => 8,
+        ("UDP", 6081) => 8 + 24,
+        _ => return outer,
+    };
+    let headers = if outer.source.is_v4() { 20 } else { 40 };
+    tuple(&frame[14 + headers + 8 + inside..])
+}
+
+/// The backend that a frame names.
+pub(crate) fn named(frame: &[u8]) -> Option<(Address, u16)> {
+    let outer = tuple(frame);
+    if (outer.kind, outer.destination_port) != ("UDP", 6081) {
+        return None;
     }
+    let headers = if outer.source.is_v4() { 20 } else { 40 };
+    let data = frame.get(14 + headers + 8 + 12..)?;
+    let port = u16::from_be_bytes([*data.get(16)?, *data.get(17)?]);
+    Some((Address(data.get(..16)?.try_into().ok()?), port))
 }
 
 /// The tuple of a frame with TCP, UDP or an echo.

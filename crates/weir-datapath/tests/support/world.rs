@@ -73,8 +73,20 @@ pub(crate) fn pod_mac(last: u8) -> MacAddress {
 impl Links {
     /// The fixture, in tunnel mode or in native routing.
     pub(crate) fn tables(&self, native: bool) -> MemoryTables {
+        self.tables_of(native, false)
+    }
+
+    /// The same where backends on other nodes answer clients directly.
+    pub(crate) fn direct_tables(&self, native: bool) -> MemoryTables {
+        self.tables_of(native, true)
+    }
+
+    fn tables_of(&self, native: bool, direct: bool) -> MemoryTables {
         let default = DatapathConfig::DEFAULT;
-        let features = default.features & !if native { features::TUNNEL } else { 0 };
+        let mut features = default.features;
+        features &= !if native { features::TUNNEL } else { 0 };
+        features |= if direct { features::DIRECT_RETURN } else { 0 };
+        let knows_nodes = direct || !native;
         let config = DatapathConfig {
             features,
             host: self.host,
@@ -96,11 +108,11 @@ impl Links {
         let mut tables = MemoryTables::default();
         tables.config = config;
         for family in 0..2 {
-            self.add_family(&mut tables, family, native);
+            self.add_family(&mut tables, family, knows_nodes);
             add_services(&mut tables, family);
             add_policies(&mut tables, self, family);
         }
-        if !native {
+        if knows_nodes {
             let row = NodeRow {
                 local: ip(NODE[0]),
                 remote: ip(OTHER_NODE[0]),
@@ -114,7 +126,7 @@ impl Links {
         tables
     }
 
-    fn add_family(&self, tables: &mut MemoryTables, family: usize, native: bool) {
+    fn add_family(&self, tables: &mut MemoryTables, family: usize, knows_nodes: bool) {
         let endpoint = |ifindex, last: u8, flags| EndpointRow {
             ifindex,
             identity: Identity(u32::from(last) + 256),
@@ -145,9 +157,10 @@ impl Links {
             flags,
         };
         let none = NodeIndex::NONE;
-        let remote = if native { none } else { REMOTE_NODE };
-        let far = if native { none } else { FAR_INDEX };
-        let lost = if native { none } else { NodeIndex(9) };
+        let behind = |index| if knows_nodes { index } else { none };
+        let remote = behind(REMOTE_NODE);
+        let far = behind(FAR_INDEX);
+        let lost = behind(NodeIndex(9));
         let range = |text: &str| prefix_key(text.parse().unwrap());
         let host = |names: [&str; 2]| PrefixKey::host(ip(names[family]));
         tables.ipcache.extend([

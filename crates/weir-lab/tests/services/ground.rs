@@ -19,6 +19,8 @@ pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) socket_lb: bool,
     pub(crate) routing: &'static str,
+    /// How answers of backends on other nodes come back.
+    pub(crate) mode: &'static str,
     /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
     pub(crate) usual: bool,
 }
@@ -92,7 +94,11 @@ fn build(variant: Variant) -> Lab {
             {"name": "world", "addresses": ["203.0.113.10", "2001:db8:113::10"]},
             {"name": "other", "addresses": ["203.0.113.11", "2001:db8:113::11"]},
         ],
-        "agent": {"routingMode": variant.routing, "socketLB": variant.socket_lb},
+        "agent": {
+            "routingMode": variant.routing,
+            "socketLB": variant.socket_lb,
+            "loadBalancerMode": variant.mode,
+        },
     });
     let clients = NODES.iter().zip(CLIENTS).map(|(node, client)| {
         json!({

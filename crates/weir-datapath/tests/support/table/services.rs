@@ -6,17 +6,19 @@ use weir_abi::service::{LOOPBACK_V4, LOOPBACK_V6};
 
 use super::super::raw::{Ip, SCTP, TCP, UDP, icmp, icmp_of, sctp, tcp, udp};
 use super::super::services::{BALANCER, CLUSTER};
-use super::super::world::{EXEMPT_HOST, FAR, FAR_NODE, NODE, POD_A, POD_B, REMOTE, WORLD};
+use super::super::world::{
+    EXEMPT_HOST, FAR, FAR_NODE, NODE, OTHER_NODE, POD_A, POD_B, REMOTE, WORLD,
+};
 use super::{ACK, Expected, SYN, Table};
 
 /// An end of a connection.
-type End = (&'static str, u16);
+pub(super) type End = (&'static str, u16);
 
-fn segment(from: End, to: End, flags: u8) -> Vec<u8> {
+pub(super) fn segment(from: End, to: End, flags: u8) -> Vec<u8> {
     Ip::new(from.0, to.0, TCP).packet(&tcp(from.0, to.0, [from.1, to.1], flags, b"data"))
 }
 
-fn datagram(from: End, to: End) -> Vec<u8> {
+pub(super) fn datagram(from: End, to: End) -> Vec<u8> {
     Ip::new(from.0, to.0, UDP).packet(&udp(from.0, to.0, [from.1, to.1], b"data"))
 }
 
@@ -206,5 +208,24 @@ impl Table {
             &segment(client, (balancer, 81), SYN),
             Expected::Error(DropReason::NoServicePort),
         );
+    }
+    /// Backends that are other nodes.
+    pub(super) fn services_of_nodes(&mut self) {
+        let [node, world] = [NODE, WORLD].map(|names| self.to(names));
+        let client = (world, 50_000);
+        let name = "node port, backend is another node";
+        self.network(
+            name,
+            &segment(client, (node, 30086), SYN),
+            Expected::ToNetwork,
+        );
+        self.sent((node, 50_000), (self.to(OTHER_NODE), 9090));
+        if !self.native {
+            self.network(
+                "a service that leads to the tunnel of a node",
+                &datagram(client, (node, 30088)),
+                Expected::Drop(DropReason::EncapsulationProhibited),
+            );
+        }
     }
 }
