@@ -132,7 +132,7 @@ pub(super) async fn announce(
             );
             let told = match written {
                 Ok(()) => {
-                    pause = PAUSE;
+                    pause = PAUSE.saturating_sub(since.elapsed());
                     progress.send_replace(Progress {
                         accepted: number,
                         away: false,
