@@ -296,6 +296,7 @@ impl Core {
                     }
                 }
                 Err(error) => {
+                    self.attached.remove(&(hook, index));
                     failures.insert(index, chain(&error));
                 }
             }

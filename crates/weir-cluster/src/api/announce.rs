@@ -26,10 +26,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// When a write that failed is tried again: at once, as a connection that the server has closed is no reason to wait, then
 /// less and less often.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(10));
-/// A server that takes nothing for this long is waited for by nobody, until it takes something.
-const AWAY: Duration = Duration::from_secs(1);
 /// The same for a server that does not know the kind.
 const UNKNOWN: Duration = Duration::from_mins(1);
+/// A server that takes nothing for this long is waited for by nobody, until it takes something.
+const AWAY: Duration = Duration::from_secs(1);
 /// A server may be away for this long before anybody is bothered with it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A connection that is idle for a minute and a half is closed. The first packet of a pod must not wait for a
