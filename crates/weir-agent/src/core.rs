@@ -3,13 +3,14 @@
 //!
 //! Inputs come in one after the other (changes of the world, requests, network changes, time); each
 //! may make the desired state differ; [`Core::settle`] then compiles, plans and executes once for all
-//! of them, answers the requests and publishes a snapshot. Nothing here waits for anything but the
+//! of a turn, answers the requests and publishes a snapshot. Nothing here waits for anything but the
 //! next input.
 
 mod announce;
 mod check;
 mod devices;
 mod drift;
+mod inbox;
 mod links;
 mod network;
 mod policy;
@@ -25,7 +26,7 @@ mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -34,7 +35,7 @@ use weir_abi::observation::Hook;
 use weir_abi::{DatapathConfig, IfIndex};
 use weir_api::endpoint::{EndpointChecked, EndpointCreated, EndpointRequest, Regenerated};
 use weir_api::service::ServicesCompared;
-use weir_cluster::{Announcement, ApiWriter, Batch, SourceError};
+use weir_cluster::{Accepting, Announcement, ApiWriter, Batch, SourceError};
 use weir_compile::{Compiled, NodeIndices, Rows};
 use weir_datapath::{Datapath, DryRun, Loader};
 use weir_model::{IdentityTable, PolicyRef, Touched};
@@ -46,6 +47,8 @@ use crate::ipam::Ipam;
 use crate::shared::Shared;
 use crate::stale::Sweeper;
 use crate::store::Store;
+use drift::Part;
+use inbox::Inbox;
 
 pub(crate) use announce::Announced;
 pub(crate) use devices::Constants;
@@ -60,6 +63,14 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(20);
 /// How long after a failed load the next one is tried.
 const LOAD_AGAIN: Duration = Duration::from_mins(1);
 
+/// An endpoint, and whether other nodes can know of it yet.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) created: EndpointCreated,
+    /// None where nobody is told, or has been long ago.
+    pub(crate) accepting: Option<Accepting>,
+}
+
 /// The answer to a request.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
 
@@ -67,7 +78,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
 #[derive(Debug)]
 pub(crate) enum Input {
     Source(Result<Batch, SourceError>),
-    Create(EndpointRequest, Reply<EndpointCreated>),
+    Create(EndpointRequest, Reply<Connected>),
     Delete(Attachments, Reply<()>),
     Check(EndpointRequest, Reply<EndpointChecked>),
     Regenerate(u16, Reply<Regenerated>),
@@ -91,7 +102,7 @@ pub(crate) struct Attachments {
 
 /// A request that came before the source's first look.
 enum Waiting {
-    Create(EndpointRequest, Reply<EndpointCreated>),
+    Create(EndpointRequest, Reply<Connected>),
     Delete(Attachments, Reply<()>),
 }
 
@@ -152,6 +163,8 @@ pub(crate) struct Core {
     policy: policy::Policy,
     /// What was said last about this node's pods.
     announced: Option<Announcement>,
+    /// Whether the server has that already.
+    accepting: Option<Accepting>,
     /// Policies that events have been made about.
     refused_policies: BTreeSet<(PolicyRef, String)>,
     unenforced_policies: BTreeSet<PolicyRef>,
@@ -167,7 +180,7 @@ pub(crate) struct Core {
 
     waiting: Vec<(Instant, Waiting)>,
     /// Since when, so that it can be told how long it takes.
-    created: Vec<(u16, Instant, Reply<EndpointCreated>)>,
+    created: Vec<(u16, Instant, Reply<Connected>)>,
     /// Rows go first, then the rest.
     removed: Vec<Endpoint>,
     deleted: Vec<Reply<()>>,
@@ -177,28 +190,47 @@ impl Core {
     /// Runs until told to stop. Links and maps stay in place then.
     pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
         let mut next_tick = Instant::now() + TICK;
+        let mut inbox = Inbox::new(inputs);
+        // Still to be compared in this round.
+        let mut parts: &[Part] = &[];
+        let mut settling = Duration::ZERO;
         loop {
-            match inputs.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(first) => {
-                    // Everything that is there already is realized in one go.
-                    let mut input = Some(first);
-                    while let Some(one) = input {
-                        if matches!(one, Input::Stop) {
-                            self.settle();
-                            return;
-                        }
-                        self.handle(one);
-                        input = inputs.try_recv().ok();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            let until = if parts.is_empty() {
+                next_tick
+            } else {
+                Instant::now()
+            };
+            if inbox.wait(until).is_err() {
+                return;
             }
+            let begun = Instant::now();
+            let mut count = 0_u32;
+            while let Some(input) = inbox.next() {
+                if matches!(input, Input::Stop) {
+                    self.settle();
+                    return;
+                }
+                self.handle(input);
+                count += 1;
+                if begun.elapsed() >= inbox::turn(settling) {
+                    break;
+                }
+            }
+            let handled = begun.elapsed();
+            self.settle();
+            settling = begun.elapsed().saturating_sub(handled);
             if Instant::now() >= next_tick {
-                self.tick();
+                parts = &Part::ALL;
                 next_tick = Instant::now() + TICK;
             }
-            self.settle();
+            let looked = parts.split_first();
+            if let Some((part, rest)) = looked {
+                self.look_at(*part);
+                self.settle();
+                parts = rest;
+            }
+            let (part, took) = (looked.map(|(part, _)| part), begun.elapsed());
+            tracing::debug!(count, ?handled, ?settling, ?part, ?took, "turn of the loop");
         }
     }
 

@@ -3,8 +3,9 @@
 //! pod's status says anything.
 //!
 //! Two of them measure and are run by name with `--ignored`. `WEIR_ANNOUNCED_PODS` says how many pods connect as soon
-//! as a container could run, whatever the other node knows by then (1000); `WEIR_TEST_PROGRAM` names the `weir` that is
-//! measured, rather than this executable.
+//! as a container could run, whatever the other node knows by then (1000), and `WEIR_ANNOUNCED_WAVE` how many of them come
+//! at once (40); `WEIR_TEST_PROGRAM` names the `weir` that is measured, rather than this executable, and `WEIR_TEST_LOGS` a
+//! folder in which the agents' logs stay (`WEIR_LOG=weir_agent=debug,weir_cluster=debug` says how long every turn took).
 
 #[cfg(test)]
 #[path = "../../weir-cluster/tests/support/control_plane.rs"]
@@ -37,8 +38,6 @@ mod kernel {
     use super::pair::{AGENT_WORDS, PODS, Pair, with_pair};
 
     const PORT: u16 = 8080;
-    /// Pods that come at once.
-    const WAVE: usize = 40;
     /// From the answer to ADD to the first instruction of a container: no runtime is faster.
     const RUNTIME: Duration = Duration::from_millis(100);
     /// A first packet that is lost is sent again after a second.
@@ -111,13 +110,14 @@ mod kernel {
             let client = pod();
             let uid = pair.object("client", "client", 0);
             let made = pair.nodes[0].add("client", &uid, &client);
+            // Whoever is answered is announced.
+            assert_eq!(pair.announced(0).len(), 1, "{:?}", pair.announced(0));
             wait("the client's addresses", || {
                 made.addresses.iter().all(|address| knows(&maps, *address))
             });
             for place in &places {
                 connect(&client, *place).unwrap_or_else(|error| panic!("{place}: {error}"));
             }
-            assert_eq!(pair.announced(0).len(), 1, "{:?}", pair.announced(0));
 
             // Known, but not meant by the policy.
             let other = pod();
@@ -350,15 +350,17 @@ mod kernel {
     #[test]
     #[ignore = "measures, and takes minutes"]
     fn how_long_it_takes() {
-        let count = env::var("WEIR_ANNOUNCED_PODS").map_or(1000, |text| text.parse().unwrap());
+        let number = |name: &str| env::var(name).ok().map(|text| text.parse().unwrap());
+        let count: usize = number("WEIR_ANNOUNCED_PODS").unwrap_or(1000);
+        let at_once: usize = number("WEIR_ANNOUNCED_WAVE").unwrap_or(40);
         with_pair(move |pair| {
             let (_server, places) = server(&pair);
             let maps = pair.nodes[1].maps();
             let (ask, asked) = channel();
             thread::spawn(move || look(&maps, &asked));
             let mut all = Vec::new();
-            for first in (0..count).step_by(WAVE) {
-                let names: Vec<_> = (first..count.min(first + WAVE))
+            for first in (0..count).step_by(at_once) {
+                let names: Vec<_> = (first..count.min(first + at_once))
                     .map(|number| format!("p{number}"))
                     .collect();
                 let wave: Vec<_> = names

@@ -32,7 +32,8 @@ use tower::util::MapResponseLayer;
 use weir_model::NodeName;
 
 pub use self::access::ApiAccess;
-pub use self::announce::Announcement;
+pub use self::announce::{Accepting, Announcement};
+use self::announce::{Progress, Wanted};
 pub use self::announcing::Announcing;
 pub use self::health::ApiHealth;
 use self::health::Notes;
@@ -62,17 +63,22 @@ pub enum Told {
     Announcing(Announcing),
 }
 
-/// What an agent writes. Nobody waits for it.
+/// What an agent writes. Its loop never waits for it.
 #[derive(Clone, Debug)]
 pub struct ApiWriter {
-    announcement: latest::Sender<Option<Arc<Announcement>>>,
+    announcement: latest::Sender<Wanted>,
+    progress: latest::Receiver<Progress>,
     remarks: Sender<Remark>,
 }
 
 impl ApiWriter {
     /// Has this written in the place of what was announced before, as soon as that can be.
-    pub fn announce(&self, announcement: Announcement) {
-        let _ = self.announcement.send(Some(Arc::new(announcement)));
+    pub fn announce(&self, announcement: Announcement) -> Accepting {
+        let mut number = 0;
+        self.announcement
+            .send_modify(|wanted| number = wanted.replace(announcement));
+        let progress = self.progress.clone();
+        Accepting { number, progress }
     }
 
     /// Has an event made, if nothing stands against it.
@@ -108,12 +114,14 @@ impl ApiWatcher {
             .map_err(failed)?;
         let (clients, writing, notes) = runtime.block_on(clients(access))?;
         let (stop, stopped) = oneshot::channel();
-        let (announcement, announcements) = latest::channel(None);
+        let (announcement, announcements) = latest::channel(Wanted::default());
+        let (accepted, progress) = latest::channel(Progress::default());
         let (remark, remarks) = channel(REMARKS);
         let writing = Writing {
             client: writing,
             node,
             announcements,
+            accepted,
             remarks,
         };
         let thread = thread::Builder::new()
@@ -122,6 +130,7 @@ impl ApiWatcher {
             .map_err(failed)?;
         let writer = ApiWriter {
             announcement,
+            progress,
             remarks: remark,
         };
         Ok(Self {
@@ -150,7 +159,8 @@ impl Drop for ApiWatcher {
 struct Writing {
     client: Client,
     node: NodeName,
-    announcements: latest::Receiver<Option<Arc<Announcement>>>,
+    announcements: latest::Receiver<Wanted>,
+    accepted: latest::Sender<Progress>,
     remarks: Receiver<Remark>,
 }
 
@@ -203,9 +213,15 @@ fn run(
             client,
             node,
             announcements,
+            accepted,
             remarks,
         } = writing;
-        tokio::spawn(announce::announce(client.clone(), announcements, announced));
+        tokio::spawn(announce::announce(
+            client.clone(),
+            announcements,
+            accepted,
+            announced,
+        ));
         tokio::spawn(remark::tell(client, node, remarks));
         tokio::select! {
             () = gather(steps, notes, any, announcing, tell) => {}

@@ -17,7 +17,9 @@ mod problem;
 pub mod text;
 pub mod watch;
 
-pub use api::{About, Announcement, ApiAccess, ApiHealth, ApiWatcher, ApiWriter, Reason, Remark};
+pub use api::{
+    About, Accepting, Announcement, ApiAccess, ApiHealth, ApiWatcher, ApiWriter, Reason, Remark,
+};
 pub use folder::{Batch, Folder};
 pub use problem::{Cause, ObjectProblem, SourceError};
 pub use watch::Watcher;

@@ -2,6 +2,7 @@
 //! Endpoints: listed from the snapshot, changed by the loop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -14,8 +15,11 @@ use weir_abi::policy::PolicyDirection;
 use weir_api::endpoint::{Endpoint, EndpointChecked, EndpointCreated, EndpointRequest};
 
 use super::{Answer, Api, Refusal, ok, policy, reference};
-use crate::core::{Attachments, Input, Reply};
+use crate::core::{Attachments, Connected, Input, Reply};
 use crate::error::EndpointError;
+
+/// A pod starts at the latest so long after its network is there, even if no other node can know of it yet.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is asked about an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +108,14 @@ pub(super) async fn act(
 
 pub(super) async fn create(State(api): State<Api>, body: Bytes) -> Answer<EndpointCreated> {
     let request = understood(&body)?;
-    ok(api.ask(|reply| Input::Create(request, reply)).await?)
+    let Connected { created, accepting } = api.ask(|reply| Input::Create(request, reply)).await?;
+    if let Some(accepting) = accepting
+        && !accepting.wait(ACCEPTED_WITHIN).await
+    {
+        let (endpoint, addresses) = (created.id, &created.addresses);
+        tracing::debug!(endpoint, ?addresses, "other nodes may not know them yet");
+    }
+    ok(created)
 }
 
 pub(super) async fn check(State(api): State<Api>, body: Bytes) -> Answer<EndpointChecked> {

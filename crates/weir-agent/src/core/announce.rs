@@ -96,7 +96,7 @@ impl Core {
 
     fn say(&mut self, announcement: Announcement) {
         if let Some(writer) = &self.writer {
-            writer.announce(announcement.clone());
+            self.accepting = Some(writer.announce(announcement.clone()));
             self.announced = Some(announcement);
         }
     }

@@ -19,24 +19,54 @@ const FEW: usize = 10_000;
 /// Rounds from one comparison to the next where there are more.
 const MANY_EVERY: u32 = 6;
 
+/// A part of everything that is read back and compared. Each of them takes locks of the kernel that others hold for
+/// long, so the loop looks at one in a turn, and takes in what has come meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Network,
+    Links,
+    Rows,
+    Routes,
+    Programs,
+    Endpoints,
+}
+
+impl Part {
+    /// In this order: nothing is judged by what has not been repaired.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Network,
+        Self::Links,
+        Self::Rows,
+        Self::Routes,
+        Self::Programs,
+        Self::Endpoints,
+    ];
+}
+
 impl Core {
-    /// Compares everything.
-    pub(super) fn tick(&mut self) {
-        self.refuse_waiting();
-        self.ensure_network();
-        self.check_links();
-        self.check_rows();
-        // Repaired before anything is judged by it.
-        self.settle();
-        if self.synced && self.kernel.is_some() {
-            self.check_routes();
-            if let Err(message) = self.attach_all() {
-                tracing::debug!(message);
+    /// Compares a part of everything. What differs is repaired before the next part is looked at.
+    pub(super) fn look_at(&mut self, part: Part) {
+        let loaded = self.synced && self.kernel.is_some();
+        match part {
+            Part::Network => {
+                self.refuse_waiting();
+                self.ensure_network();
             }
-            self.attach_sockets();
-            self.judge_endpoints();
-            self.check_announced();
-            self.publish();
+            Part::Links => self.check_links(),
+            Part::Rows => self.check_rows(),
+            Part::Routes if loaded => self.check_routes(),
+            Part::Programs if loaded => {
+                if let Err(message) = self.attach_all() {
+                    tracing::debug!(message);
+                }
+                self.attach_sockets();
+            }
+            Part::Endpoints if loaded => {
+                self.judge_endpoints();
+                self.check_announced();
+                self.publish();
+            }
+            Part::Routes | Part::Programs | Part::Endpoints => {}
         }
     }
 
@@ -196,7 +226,41 @@ impl Core {
         }
     }
 
-    /// A program at every place where one belongs.
+    /// Where programs belong.
+    fn places(&self) -> BTreeSet<(Hook, IfIndex)> {
+        let mut places = BTreeSet::from([(Hook::FromHost, self.network.host)]);
+        for device in &self.network.devices {
+            let index = IfIndex(device.index.get());
+            places.extend([(Hook::FromNetdev, index), (Hook::ToNetdev, index)]);
+        }
+        let pods = self.endpoints.values();
+        let pods = pods.map(|one| IfIndex(one.record.host_index));
+        places.extend(pods.map(|index| (Hook::FromContainer, index)));
+        places
+    }
+
+    /// A program at every place where one belongs and has not been put yet. To look at a link takes the lock of all
+    /// network configuration, which is held for tens of milliseconds where links of pods go away: that is for the
+    /// comparison, and nothing that pods elsewhere wait for.
+    pub(super) fn attach_new(&mut self) -> Result<(), String> {
+        let places = self.places();
+        let active = self.kernel.as_ref().is_some_and(|kernel| kernel.active);
+        if !active || anything_to_attach(&places, &self.attached) {
+            return self.attach_all();
+        }
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.connected = true;
+        }
+        self.report_attached(places.len());
+        Ok(())
+    }
+
+    fn report_attached(&self, count: usize) {
+        let message = format!("programs attached at {count} places");
+        self.shared.report("datapath", true, message);
+    }
+
+    /// A program at every place where one belongs, as the kernel says.
     pub(super) fn attach_all(&mut self) -> Result<(), String> {
         let Some(kernel) = self.kernel.as_ref().filter(|kernel| kernel.active) else {
             return Ok(());
@@ -210,17 +274,7 @@ impl Core {
                 return Err(message);
             }
         };
-        let mut wanted = BTreeSet::from([(Hook::FromHost, self.network.host)]);
-        for device in &self.network.devices {
-            let index = IfIndex(device.index.get());
-            wanted.extend([(Hook::FromNetdev, index), (Hook::ToNetdev, index)]);
-        }
-        let pods = self
-            .endpoints
-            .values()
-            .map(|one| IfIndex(one.record.host_index));
-        wanted.extend(pods.map(|index| (Hook::FromContainer, index)));
-
+        let wanted = self.places();
         let right: BTreeSet<_> = links
             .iter()
             .filter(|link| link.alive && link.program == datapath.programs.get(link.hook).id())
@@ -242,6 +296,7 @@ impl Core {
                     }
                 }
                 Err(error) => {
+                    self.attached.remove(&(hook, index));
                     failures.insert(index, chain(&error));
                 }
             }
@@ -271,12 +326,7 @@ impl Core {
         }
         match failures.into_iter().next() {
             None => {
-                let count = wanted.len();
-                self.shared.report(
-                    "datapath",
-                    true,
-                    format!("programs attached at {count} places"),
-                );
+                self.report_attached(wanted.len());
                 Ok(())
             }
             Some((index, message)) => {
@@ -284,6 +334,41 @@ impl Core {
                 self.shared.report("datapath", false, message.clone());
                 Err(message)
             }
+        }
+    }
+}
+
+/// Whether programs are missing, or are where none belong. Those of pods that go are taken away with them.
+fn anything_to_attach(
+    places: &BTreeSet<(Hook, IfIndex)>,
+    attached: &BTreeSet<(Hook, IfIndex)>,
+) -> bool {
+    let mut too_many = attached.difference(places);
+    !places.is_subset(attached) || too_many.any(|(hook, _)| *hook != Hook::FromContainer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_looked_at_where_places_differ_and_for_no_other_change() {
+        let pod = |index| (Hook::FromContainer, IfIndex(index));
+        let device = |index| (Hook::ToNetdev, IfIndex(index));
+        let attached = BTreeSet::from([device(1), pod(7)]);
+        for (places, expected) in [
+            (vec![device(1), pod(7)], false),
+            (vec![device(1)], false),
+            (vec![device(1), pod(7), pod(8)], true),
+            (vec![device(1), device(2), pod(7)], true),
+            (vec![pod(7)], true),
+        ] {
+            let places: BTreeSet<_> = places.into_iter().collect();
+            assert_eq!(
+                anything_to_attach(&places, &attached),
+                expected,
+                "{places:?}"
+            );
         }
     }
 }

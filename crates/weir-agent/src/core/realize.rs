@@ -11,7 +11,7 @@ use weir_compile::exempt::default_exempt;
 use weir_compile::{RoutingMode, Settings, compile};
 use weir_model::LabelSet;
 
-use super::Core;
+use super::{Connected, Core};
 use crate::config;
 use crate::endpoint::Endpoint;
 use crate::error::{EndpointError, chain};
@@ -81,9 +81,14 @@ impl Core {
         let mut written = self.write_rows();
         // New pods are reachable before a service leads to them.
         written = written.and(self.write_services(services));
-        self.take_over();
+        let taken_over = self.take_over();
         if base {
-            if let Err(error) = self.attach_all() {
+            let attached = if taken_over {
+                self.attach_all()
+            } else {
+                self.attach_new()
+            };
+            if let Err(error) = attached {
                 written = written.and(Err(error));
             }
             if routes_differ {
@@ -140,10 +145,11 @@ impl Core {
         routes_differ
     }
 
-    /// The new programs take the place of those of an agent before, once their rows are there.
-    fn take_over(&mut self) {
+    /// The new programs take the place of those of an agent before, once their rows are there; tells whether they just
+    /// did.
+    fn take_over(&mut self) -> bool {
         let Some(kernel) = self.kernel.as_mut().filter(|kernel| !kernel.active) else {
-            return;
+            return false;
         };
         match kernel.datapath.activate() {
             Ok(activation) => {
@@ -153,11 +159,13 @@ impl Core {
                     tracing::error!(error = chain(error), "a link keeps its old program");
                 }
                 self.attach_sockets();
+                true
             }
             Err(error) => {
                 let message = chain(&error);
                 self.shared.report("datapath", false, message.clone());
                 tracing::error!("{message}");
+                false
             }
         }
     }
@@ -267,7 +275,10 @@ impl Core {
                         message: message.clone(),
                     })
                 }
-                (Some(endpoint), _) => Ok(super::requests::created(endpoint)),
+                (Some(endpoint), _) => Ok(Connected {
+                    created: super::requests::created(endpoint),
+                    accepting: self.accepting.clone(),
+                }),
             };
             if answer.is_ok() {
                 self.shared

@@ -18,7 +18,7 @@ use weir_model::PodRef;
 use weir_net::NetNamespace;
 
 use super::links::{self, PodLink};
-use super::{Attachments, Core, Reply, monotonic};
+use super::{Attachments, Connected, Core, Reply, monotonic};
 use crate::endpoint::{Endpoint, Record};
 use crate::error::{EndpointError, chain};
 
@@ -126,7 +126,7 @@ pub(super) fn created(endpoint: &Endpoint) -> EndpointCreated {
 }
 
 impl Core {
-    pub(super) fn create(&mut self, request: EndpointRequest, reply: Reply<EndpointCreated>) {
+    pub(super) fn create(&mut self, request: EndpointRequest, reply: Reply<Connected>) {
         // Whoever asked has gone away while the request waited; nobody would take the endpoint away.
         if reply.is_closed() {
             return;

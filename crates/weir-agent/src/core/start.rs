@@ -95,6 +95,7 @@ impl Core {
             services: super::services::Services::default(),
             policy: super::policy::Policy::default(),
             announced: None,
+            accepting: None,
             refused_policies: BTreeSet::new(),
             unenforced_policies: BTreeSet::new(),
             compiled: Arc::new(Compiled::default()),

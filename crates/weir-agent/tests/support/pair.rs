@@ -121,7 +121,9 @@ impl Machine {
         if let Some(object) = env::var_os("WEIR_BPF_OBJECT") {
             words.push(format!("--bpf-object={}", object.display()));
         }
-        let log = fs::File::create(self.home.path().join("log")).unwrap();
+        let logs = env::var_os("WEIR_TEST_LOGS").map(PathBuf::from);
+        let logs = logs.unwrap_or_else(|| self.home.path().to_owned());
+        let log = fs::File::create(logs.join(format!("{}.log", self.name))).unwrap();
         let program = env::var_os("WEIR_TEST_PROGRAM").map(PathBuf::from);
         self.agent = Some(self.run(move || {
             let mut command = match program {

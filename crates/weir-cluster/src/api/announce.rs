@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The object that an agent writes: which addresses its node has given to pods.
 //!
-//! Whoever has something to announce puts it down and goes on. The newest version is written at once;
-//! what comes while a write is on its way makes up the next one.
+//! Whoever has something to announce puts it down and goes on, with a ticket by which somebody else can wait until the
+//! server has it. The newest version is written at once; what comes while a write is on its way makes up the next one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,10 +23,13 @@ use crate::convert::Entry;
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
-/// When a write that failed is tried again: soon, then less and less often.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// When a write that failed is tried again: at once, as a connection that the server has closed is no reason to wait, then
+/// less and less often.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(10));
 /// The same for a server that does not know the kind.
 const UNKNOWN: Duration = Duration::from_mins(1);
+/// A server that takes nothing for this long is waited for by nobody, until it takes something.
+const AWAY: Duration = Duration::from_secs(1);
 /// A server may be away for this long before anybody is bothered with it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A connection that is idle for a minute and a half is closed. The first packet of a pod must not wait for a
@@ -43,10 +46,58 @@ pub struct Announcement {
     pub node_uid: Option<Uid>,
 }
 
+/// What is to be written, with its number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    number: u64,
+    announcement: Option<Arc<Announcement>>,
+}
+
+impl Wanted {
+    /// Takes the place of what was wanted before; its number.
+    pub(super) fn replace(&mut self, announcement: Announcement) -> u64 {
+        self.number += 1;
+        self.announcement = Some(Arc::new(announcement));
+        self.number
+    }
+}
+
+/// How far writing has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// The number of what the server took last.
+    accepted: u64,
+    /// The server has taken nothing for a while, or does not know the kind.
+    away: bool,
+}
+
+/// Something announced that the server may or may not have yet.
+#[derive(Clone, Debug)]
+pub struct Accepting {
+    pub(super) number: u64,
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
+impl Accepting {
+    /// Waits until the server has it or something newer, at most for a while, and not at all where the server is away.
+    /// Tells whether the server has it.
+    pub async fn wait(mut self, at_most: Duration) -> bool {
+        let number = self.number;
+        let settled = self
+            .progress
+            .wait_for(|progress| progress.away || progress.accepted >= number);
+        match tokio::time::timeout(at_most, settled).await {
+            Ok(Ok(progress)) => progress.accepted >= number,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
 /// Writes whatever is wanted; ends when nobody can want anything any more.
 pub(super) async fn announce(
     client: Client,
-    mut wanted: watch::Receiver<Option<Arc<Announcement>>>,
+    mut wanted: watch::Receiver<Wanted>,
+    progress: watch::Sender<Progress>,
     tell: watch::Sender<Option<Announcing>>,
 ) {
     let api: Api<Raw> = Api::all_with(client, &Kind::NodePods.resource());
@@ -63,22 +114,44 @@ pub(super) async fn announce(
         let mut pause = AGAIN.0;
         let begun = Instant::now();
         loop {
-            let Some(newest) = wanted.borrow_and_update().clone() else {
+            let Wanted {
+                number,
+                announcement: Some(newest),
+            } = wanted.borrow_and_update().clone()
+            else {
                 break;
             };
-            let told = match write(&api, &newest).await {
+            let since = Instant::now();
+            let written = write(&api, &newest).await;
+            let count = newest.pods.pods.len();
+            tracing::debug!(
+                count,
+                took = ?since.elapsed(),
+                accepted = written.is_ok(),
+                "addresses of new pods written"
+            );
+            let told = match written {
                 Ok(()) => {
-                    pause = PAUSE;
-                    Some(Announcing::done(newest.pods.pods.len()))
+                    pause = PAUSE.saturating_sub(since.elapsed());
+                    progress.send_replace(Progress {
+                        accepted: number,
+                        away: false,
+                    });
+                    Some(Announcing::done(count))
                 }
                 Err(Failure::Unknown) => {
                     pause = UNKNOWN;
+                    progress.send_modify(|progress| progress.away = true);
                     Some(Announcing::unknown())
                 }
                 Err(Failure::Other(reason)) => {
                     tracing::debug!(reason, "addresses of new pods are not announced yet");
-                    let late = begun.elapsed() >= PATIENCE;
-                    let told = late.then(|| Announcing::failed(newest.pods.pods.len(), &reason));
+                    let takes = begun.elapsed();
+                    if takes >= AWAY {
+                        progress.send_modify(|progress| progress.away = true);
+                    }
+                    let late = takes >= PATIENCE;
+                    let told = late.then(|| Announcing::failed(count, &reason));
                     share(&tell, told);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN.1);

@@ -205,7 +205,8 @@ fn what_is_announced_is_known_to_every_reader_until_the_server_goes() {
     let (mut of_node, writer) = writer;
     reader.wait("the first list", |reader| reader.batches > 0);
     assert_eq!(reader.pods(), ["new []"]);
-    writer.announce(announcement("10.0.0.1"));
+    let accepting = writer.announce(announcement("10.0.0.1"));
+    assert!(accepted(accepting, PATIENCE));
     reader.wait("its address", |reader| reader.pods() == ["new [10.0.0.1]"]);
     let written = server.objects("nodepods").remove(0);
     let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "of-node"});
@@ -234,6 +235,59 @@ fn what_is_announced_is_known_to_every_reader_until_the_server_goes() {
     reader.wait("the last address", |reader| {
         reader.pods() == ["new [10.0.0.8]"]
     });
+}
+
+/// Whether the server has it within a time.
+fn accepted(accepting: Accepting, within: Duration) -> bool {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(accepting.wait(within))
+}
+
+#[test]
+fn who_announces_can_wait_until_the_server_has_it() {
+    let server = Server::start();
+    let reader = Reader::new(&server.access());
+    let writer = reader.watcher.writer();
+    server.set_slow(true);
+    let first = writer.announce(announcement("10.0.0.1"));
+    let second = writer.announce(announcement("10.0.0.2"));
+    assert!(!accepted(first.clone(), Duration::from_millis(50)));
+    assert_eq!(server.objects("nodepods"), [Value::Null; 0]);
+    server.set_slow(false);
+    for one in [second, first] {
+        assert!(accepted(one, PATIENCE));
+        let written = server.objects("nodepods").remove(0).to_string();
+        assert!(written.contains("10.0.0.2"), "{written}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_server_that_is_away_or_knows_no_announcements() {
+    let server = Server::start();
+    let reader = Reader::new(&server.access());
+    let writer = reader.watcher.writer();
+    let waits = |address: &str| {
+        let since = Instant::now();
+        let accepting = writer.announce(announcement(address));
+        (accepted(accepting, PATIENCE), since.elapsed())
+    };
+    assert!(waits("10.0.0.1").0);
+    server.set_away(true);
+    // It may be a matter of a moment.
+    let (is_accepted, took) = waits("10.0.0.2");
+    assert!(!is_accepted && took >= Duration::from_secs(1) && took < PATIENCE);
+    let (is_accepted, took) = waits("10.0.0.3");
+    assert!(!is_accepted && took < Duration::from_secs(1), "{took:?}");
+    server.set_away(false);
+    let deadline = Instant::now() + PATIENCE;
+    while !waits("10.0.0.4").0 {
+        assert!(Instant::now() < deadline);
+        thread::park_timeout(Duration::from_millis(20));
+    }
+
+    server.set_unknown(&["networkloggings", "nodepods"]);
+    let (is_accepted, took) = waits("10.0.0.5");
+    assert!(!is_accepted && took < PATIENCE, "{took:?}");
 }
 
 #[test]

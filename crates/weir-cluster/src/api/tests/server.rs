@@ -20,6 +20,8 @@ struct State {
     objects: BTreeMap<(String, String), Value>,
     events: Vec<(u64, String, Value)>,
     away: bool,
+    /// What is written waits.
+    slow: bool,
     /// Kinds that are not there.
     unknown: Vec<&'static str>,
     /// Connections of an earlier one are to end.
@@ -118,6 +120,11 @@ impl Server {
         });
     }
 
+    /// Whoever writes is not answered, and nothing is written, until this is taken back.
+    pub(super) fn set_slow(&self, slow: bool) {
+        self.change(|state| state.slow = slow);
+    }
+
     /// No watch can be taken up at a version from before.
     pub(super) fn forget(&self) {
         self.change(|state| {
@@ -192,6 +199,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
     let target = words.next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let plural = path.rsplit('/').next().unwrap_or_default();
+    if method != "GET" {
+        let slow = |state: &mut State| state.slow;
+        state = shared.differs.wait_while(state, slow).unwrap();
+    }
     let parameters: BTreeMap<&str, &str> = query
         .split('&')
         .filter_map(|one| one.split_once('='))
