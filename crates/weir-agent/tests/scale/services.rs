@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ten thousand services with ten endpoints each.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::node::{pinned_maps, wait, with_node};
 use super::process::{Agent, percentile, put, realized, revise};
 
 const SERVICES: usize = 10_000;
-const ENDPOINTS: usize = 10;
+const ENDPOINTS: u32 = 10;
 const CHANGES: usize = 300;
 /// Slices of services with these numbers change, and have a file each.
 const CHANGING: usize = 20;
@@ -38,9 +39,9 @@ fn service(number: usize) -> Value {
     })
 }
 
-fn slice(number: usize, endpoints: usize) -> Value {
+fn slice(number: usize, endpoints: u32) -> Value {
     let endpoints = (0..endpoints).map(|place| {
-        let pod = (number * 7 + place) % 250 + 2;
+        let pod = (number * 7 + place as usize) % 250 + 2;
         json!({"addresses": [format!("10.244.2.{pod}")], "nodeName": "n2", "conditions": {"ready": true}})
     });
     json!({
@@ -85,7 +86,7 @@ fn within<T>(group: &Path, work: impl FnOnce() -> T) -> T {
         .unwrap()
         .to_owned();
     let join = |group: &Path| {
-        fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap()
+        fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
     };
     join(group);
     let done = work();
@@ -99,10 +100,10 @@ fn what_services_cost() {
     with_node(|node| {
         let services = (0..SERVICES).map(service);
         let slices = (CHANGING..SERVICES).map(|number| slice(number, ENDPOINTS));
-        let all: String = services
-            .chain(slices)
-            .map(|one| format!("---\n{one}\n"))
-            .collect();
+        let mut all = String::new();
+        for one in services.chain(slices) {
+            let _ = writeln!(all, "---\n{one}");
+        }
         put(node, "services.yaml", &all);
         for number in 0..CHANGING {
             put(
@@ -116,7 +117,7 @@ fn what_services_cost() {
         let agent = Agent::start(node, &[MAPS]);
         wait("the agent", || realized(node, 1));
         let maps = pinned_maps();
-        assert_eq!(backends(&maps, SERVICES - 1), ENDPOINTS as u32);
+        assert_eq!(backends(&maps, SERVICES - 1), ENDPOINTS);
         println!(
             "{SERVICES} services with {ENDPOINTS} endpoints, from the start of the agent to the last row: {:?}, {:.1} MB",
             begin.elapsed(),
@@ -126,7 +127,8 @@ fn what_services_cost() {
         let mut times: Vec<_> = (0..CHANGES)
             .map(|round| {
                 let number = round % CHANGING;
-                let right = ENDPOINTS - 1 - round / CHANGING % 2;
+                let fewer = u32::from(round / CHANGING % 2 == 1);
+                let right = ENDPOINTS - 1 - fewer;
                 put(
                     node,
                     &format!("s{number}.yaml"),
@@ -134,7 +136,7 @@ fn what_services_cost() {
                 );
                 let begin = Instant::now();
                 revise(node, 2 + round as u64);
-                while backends(&maps, number) != right as u32 {
+                while backends(&maps, number) != right {
                     assert!(begin.elapsed() < Duration::from_secs(10), "{number}");
                     thread::yield_now();
                 }
@@ -148,7 +150,7 @@ fn what_services_cost() {
             agent.resident_mb()
         );
 
-        let mut turns = within(node.cgroup(), || {
+        let mut turns = within(&node.cgroup, || {
             let turn = |_| connect(SERVICES - 1) / connect(0);
             (0..TURNS).map(turn).collect::<Vec<f64>>()
         });

@@ -72,17 +72,13 @@ pub(crate) fn pod() -> Pod {
 pub(crate) struct Node {
     pub(crate) home: tempfile::TempDir,
     pub(crate) client: Client,
-    cgroup: PathBuf,
+    /// Where its agent translates sockets.
+    pub(crate) cgroup: PathBuf,
 }
 
 impl Node {
     pub(crate) fn socket(&self) -> PathBuf {
         self.home.path().join("weir.sock")
-    }
-
-    /// Where its agent translates sockets.
-    pub(crate) fn cgroup(&self) -> &Path {
-        &self.cgroup
     }
 
     /// The command line of this node's agent.
