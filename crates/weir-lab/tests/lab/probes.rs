@@ -43,7 +43,7 @@ fn series_tell_who_answered_when_and_how() {
     for protocol in ["tcp", "udp"] {
         for unconnected in [true, false] {
             let request = json!({
-                "port": 80, "protocol": protocol, "count": 5, "interval_ms": 20, "keep": true,
+                "port": 80, "protocol": protocol, "count": 5, "interval_ms": 200, "keep": true,
                 "unconnected": unconnected, "source_port": 7777,
             });
             check(
@@ -57,7 +57,7 @@ fn series_tell_who_answered_when_and_how() {
     }
     // A datagram nobody takes is an error on the socket that is kept, and the next one goes out all the same.
     check(
-        json!({"port": 81, "protocol": "udp", "count": 3, "interval_ms": 50, "keep": true}),
+        json!({"port": 81, "protocol": "udp", "count": 3, "interval_ms": 200, "keep": true}),
         &[("/outcomes/refused", json!(3))],
     );
     check(

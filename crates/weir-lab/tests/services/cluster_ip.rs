@@ -195,7 +195,7 @@ pub(crate) fn a12_answers_come_from_the_service_that_was_asked(ground: &Ground<'
                     .set("source_port", if same_port { 7012 } else { 7013 + place })
                     .set("keep", true)
                     .set("count", 5)
-                    .set("interval_ms", 20)
+                    .set("interval_ms", 200)
             })
         };
         let check = |asks: &[Ask], vips: &[String]| {
