@@ -50,7 +50,6 @@ use crate::store::Store;
 use drift::Part;
 use inbox::Inbox;
 
-pub(crate) use announce::Announced;
 pub(crate) use devices::Constants;
 pub(crate) use network::watch;
 pub(crate) use remover::Remover;

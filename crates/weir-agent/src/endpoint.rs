@@ -11,7 +11,7 @@ use weir_compile::LocalEndpoint;
 use weir_model::{InvalidName, LabelSet, Labels, NamedPort, NamedPorts, PodRef};
 use weir_net::NetNamespace;
 
-use crate::core::Announced;
+use crate::announced::Announced;
 
 /// Entries that an endpoint's log keeps.
 const LOG: usize = 256;

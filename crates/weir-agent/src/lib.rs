@@ -8,6 +8,7 @@
 //! The crate must not know how rows are computed (`weir-compile`), how they get into the kernel
 //! (`weir-datapath`) or how interfaces are made (`weir-net`). Start reading at `core.rs`.
 
+mod announced;
 mod api;
 pub mod args;
 pub mod cni;

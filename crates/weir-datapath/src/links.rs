@@ -12,7 +12,7 @@ use weir_abi::IfIndex;
 use weir_abi::observation::Hook;
 
 use crate::loader::{Activation, Program};
-use crate::sockets::SocketHook;
+use crate::socket_hook::SocketHook;
 use crate::sys::link::{self, LinkInfo, Side};
 use crate::{Datapath, Error, Result, pins, sys};
 

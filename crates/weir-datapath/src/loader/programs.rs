@@ -17,7 +17,7 @@ use zerocopy::IntoBytes as _;
 
 use super::pinned_maps;
 use crate::shape::Shape;
-use crate::sockets::SocketHook;
+use crate::socket_hook::SocketHook;
 use crate::{Error, MapSizes, Result};
 
 /// One verified program.
