@@ -112,7 +112,8 @@ pub(crate) fn c25_one_port_of_a_client_has_many_connections(ground: &Ground<'_>)
             ask("world", to)
                 .port(port)
                 .family(family)
-                .set("source_port", 41_000)
+                // None that the kernel gives to others.
+                .set("source_port", 7020)
         });
         let asks = both_protocols(asks);
         for ask in asks.iter().chain(&asks) {
@@ -129,7 +130,7 @@ pub(crate) fn c25_a_port_is_used_again(ground: &Ground<'_>) {
     let port = ground.node_port("web", 0);
     let asks = || {
         let one = ask("world", "node:n1").port(port);
-        both_protocols(both_families([one.set("source_port", 41_100)]))
+        both_protocols(both_families([one.set("source_port", 7021)]))
     };
     let answered_by = |pod: &str| {
         for ask in asks() {
