@@ -11,9 +11,9 @@ TEXT=
 
 say() { printf '%s\n' "$*" >&2; }
 
-# typed TITLE [NAME=VALUE...] <<'EOT': shows what will be run, and leaves it in TEXT. NAME is a word that the article
+# as_typed TITLE [NAME=VALUE...] <<'EOT': shows what will be run, and leaves it in TEXT. NAME is a word that the article
 # leaves to its reader, VALUE what stands in its place.
-typed() {
+as_typed() {
 	local word
 	TITLE=$1
 	shift
@@ -30,7 +30,7 @@ printed() { sed 's/^/    /' "$OUT" | cut -c1-240 | head -n "$1" >&2; }
 
 # block TITLE [NAME=VALUE...] <<'EOT': runs what is typed in this shell, so that variables last from block to block.
 block() {
-	typed "$@"
+	as_typed "$@"
 	STATUS=0
 	eval "$TEXT" >"$OUT" 2>&1 </dev/null || STATUS=$?
 	printed 40
@@ -41,7 +41,7 @@ block() {
 watch() {
 	local title=$1 seconds=$2 traffic=$3 end watcher
 	shift 3
-	typed "$title" "$@"
+	as_typed "$title" "$@"
 	: >"$OUT"
 	# Job control gives the command a process group, so that all of it can be ended.
 	set -m

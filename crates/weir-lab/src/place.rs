@@ -114,11 +114,9 @@ impl Place {
             _ => Ok(()),
         };
         ended.and(removed).and(folder)?;
-        // The folders above go with the last lab; until then they are not empty.
-        let root = root();
-        if fs::remove_dir(&root).is_ok() && root == Path::new(ROOT_DEFAULT) {
-            root.parent().map(fs::remove_dir);
-        }
+        // The folder of all labs goes with the last one; until then it is not empty. The one above stays: nodes of labs
+        // elsewhere mount their own there, and to remove a folder takes what is mounted on it away from everybody.
+        let _ = fs::remove_dir(root());
         Ok(existed)
     }
 }
