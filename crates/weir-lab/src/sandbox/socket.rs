@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen, setsockopt, sockopt};
@@ -89,30 +90,54 @@ pub(crate) fn open_client(protocol: Protocol, path: &Path) -> io::Result<OwnedFd
 pub(crate) fn open_bound(protocol: Protocol, path: &Path) -> io::Result<OwnedFd> {
     let ipv6 = path.destination.is_ipv6();
     let socket = open(ipv6, protocol)?;
-    if path.source.is_some() || path.source_port.is_some() {
+    let any = || {
+        if ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            IpAddr::from([0, 0, 0, 0])
+        }
+    };
+    let source = path.source.unwrap_or_else(any);
+    if protocol == Protocol::Udp && path.source_port.is_none() {
+        bind_in_turn(&socket, source)?;
+    } else if path.source.is_some() || path.source_port.is_some() {
         if path.source_port.is_some() {
             setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         } else if protocol != Protocol::Icmp {
             // Leaves the choice of a port to connect, which knows the whole four-tuple.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         }
-        let any = || {
-            if ipv6 {
-                Ipv6Addr::UNSPECIFIED.into()
-            } else {
-                IpAddr::from([0, 0, 0, 0])
-            }
-        };
-        let source = SocketAddr::new(
-            path.source.unwrap_or_else(any),
-            path.source_port.unwrap_or(0),
-        );
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+        bind_to(
+            &socket,
+            SocketAddr::new(source, path.source_port.unwrap_or(0)),
+        )?;
     }
     if protocol == Protocol::Udp || protocol == Protocol::Icmp {
         receive_errors(&socket, ipv6)?;
     }
     Ok(socket)
+}
+
+/// The ports that datagram sockets take, one after the other: the range that Linux gives out by itself.
+const PORTS: std::ops::Range<u16> = 32_768..61_000;
+
+/// Binds a datagram socket to a port that none had for as long as there are others. To a network, datagrams from a port
+/// that was used a moment ago belong to the flow of before: they may rightly go to another peer than those of a new one.
+fn bind_in_turn(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.len();
+    // Processes that share a network begin at different places.
+    let begin = std::process::id().wrapping_mul(7919) as usize;
+    for _ in 0..count {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed) as usize;
+        let place = begin.wrapping_add(turn) % count;
+        let port = PORTS.clone().nth(place).unwrap_or(PORTS.start);
+        match bind_to(socket, SocketAddr::new(source, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// Turns a connecting stream socket into a stream once it is connected.
