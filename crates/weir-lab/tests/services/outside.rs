@@ -47,7 +47,7 @@ pub(crate) fn c1_node_ports_answer_on_every_node(ground: &Ground<'_>) {
         server("b1", "n2"),
     ]);
     let port = ground.node_port("web", 0);
-    for answer in ground.answered(both_families(every_node(port, 16))) {
+    for answer in ground.answered(both_families(every_node(port, 32))) {
         assert_eq!(peers(&answer).len(), 2, "{answer}");
     }
 }
@@ -490,7 +490,7 @@ pub(crate) fn c24_fragments_go_where_the_first_one_goes(ground: &Ground<'_>) {
         ask("world", "node:n1").port(port),
         ask("world", "node:n3").port(port),
     ];
-    let asks = asks.map(|ask| ask.udp().set("size", 9000).times(8));
+    let asks = asks.map(|ask| ask.udp().set("size", 9000).times(24));
     for answer in ground.answered(both_families(asks)) {
         assert_eq!(peers(&answer).len(), 2, "{answer}");
     }
