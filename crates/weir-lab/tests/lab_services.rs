@@ -12,6 +12,7 @@ mod harness;
 #[cfg(test)]
 mod services {
     pub(crate) mod affinity;
+    pub(crate) mod answer;
     pub(crate) mod ask;
     pub(crate) mod close;
     pub(crate) mod cluster_ip;

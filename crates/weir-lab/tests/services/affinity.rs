@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, thread, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
+    answer::peers,
     ask::{Ask, all_ways, ask, both_families, both_protocols},
-    ground::{Ground, peers},
+    ground::Ground,
     objects::{With, server, service, service_of},
 };
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{
+    answer::sources,
     ask::{Ask, all_ways, ask, both_families, both_protocols},
-    ground::{CLIENTS, Ground, NODES, sources},
+    ground::{CLIENTS, Ground, NODES},
     objects::{With, server, service, service_of, slice},
 };
 

@@ -6,8 +6,9 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{
+    answer::sources,
     ask::{Ask, ask, both_families, both_protocols},
-    ground::{Ground, sources},
+    ground::Ground,
     objects::{With, server, service_of},
 };
 

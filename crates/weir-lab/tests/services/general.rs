@@ -9,8 +9,9 @@ use std::{
 use serde_json::json;
 
 use super::{
+    answer::peers,
     ask::{Ask, all_ways, ask, both_families, both_protocols},
-    ground::{CLIENTS, Ground, NODES, peers},
+    ground::{CLIENTS, Ground, NODES},
     objects::{With, server, service, service_of},
 };
 
@@ -95,7 +96,7 @@ pub(crate) fn g5_pods_see_each_other(ground: &Ground<'_>) {
         let own = ground.pod_ip("base/c1", family);
         let asks = ["b0", "b1"].map(|pod| ask("base/c1", &ground.own(pod)).family(family));
         for answer in ground.answered(both_protocols(asks)) {
-            let seen = super::ground::sources(&answer);
+            let seen = super::answer::sources(&answer);
             assert_eq!(seen.keys().collect::<Vec<_>>(), [&own], "{answer}");
         }
     }

@@ -2,7 +2,7 @@
 //! The lab that rows share, one for each variant, and a namespace in it for each row.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Mutex, Once, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::ask::Ask;
+use super::{answer::peers, ask::Ask, objects::list};
 use crate::harness::{Lab, can_run_weir};
 
 /// A way to run all rows.
@@ -114,12 +114,6 @@ fn build(variant: Variant) -> Lab {
         lab.text(&["exec", client, "--", "sh", "-c", &set]);
     }
     lab
-}
-
-/// Objects as one manifest.
-fn list(objects: impl IntoIterator<Item = Value>) -> String {
-    let items: Vec<Value> = objects.into_iter().collect();
-    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
 impl Ground<'_> {
@@ -299,33 +293,6 @@ fn of_family(addresses: &Value, family: u8) -> String {
     own.find(|address| address.contains(':') == (family == 6))
         .unwrap_or_else(|| panic!("no IPv{family} address in {addresses}"))
         .to_owned()
-}
-
-/// Who answered a probe or a series.
-pub(crate) fn peers(answer: &Value) -> Vec<String> {
-    match answer["peers"].as_object() {
-        Some(peers) => peers.keys().cloned().collect(),
-        None => answer["peer"]
-            .as_str()
-            .map(ToOwned::to_owned)
-            .into_iter()
-            .collect(),
-    }
-}
-
-/// The client addresses that the servers saw, and how often.
-pub(crate) fn sources(answer: &Value) -> BTreeMap<String, u64> {
-    match answer["sources"].as_object() {
-        Some(sources) => sources
-            .iter()
-            .map(|(source, count)| (source.clone(), count.as_u64().unwrap()))
-            .collect(),
-        None => {
-            let source = answer["source_seen"].as_str().unwrap_or_default();
-            let address = source.rsplit_once(':').map_or("", |(address, _)| address);
-            [(address.trim_matches(['[', ']']).to_owned(), 1)].into()
-        }
-    }
 }
 
 /// Tries again until it holds, and says what does not after that time.

@@ -50,6 +50,12 @@ pub(crate) fn slice(name: &str, service: &str, ports: &Value, endpoints: &Value)
     })
 }
 
+/// Objects as one manifest.
+pub(crate) fn list(objects: impl IntoIterator<Item = Value>) -> String {
+    let items: Vec<Value> = objects.into_iter().collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
 /// Changing an object on the way.
 pub(crate) trait With {
     /// The same with another field, named by words with dots between them; numbers are places in lists.

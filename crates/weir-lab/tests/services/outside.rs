@@ -6,8 +6,9 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{
+    answer::{peers, sources},
     ask::{Ask, all_ways, ask, both_families, both_protocols},
-    ground::{Ground, NODES, peers, sources},
+    ground::{Ground, NODES},
     objects::{With, server, service, service_of},
 };
 
