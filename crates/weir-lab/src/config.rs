@@ -109,6 +109,13 @@ impl Node {
     pub(crate) fn address(&self, family: Family) -> Option<IpAddr> {
         address_of(&self.addresses, family)
     }
+
+    /// Whether drivers are to run programs.
+    pub(crate) fn is_accelerated(&self) -> bool {
+        self.agent
+            .get("loadBalancerAcceleration")
+            .is_some_and(|how| how != "disabled")
+    }
 }
 
 /// The first address of a family.

@@ -2,6 +2,7 @@
 //! Measures what a packet costs in the loaded programs, for `cargo xtask bench packets`. Needs root; works in
 //! namespaces of its own and leaves nothing behind. Prints a line of JSON for each case.
 
+mod driver;
 mod features;
 
 use std::cell::RefCell;
@@ -164,6 +165,7 @@ fn measure(bench: &Bench) -> Result<()> {
     let own_cost = bench.alone(&vec![packet; ROUNDS * 20])? - in_a_row;
 
     features::measure(bench, own_cost)?;
+    driver::measure(bench)?;
 
     let flows = flows();
     // The first ones find the table's memory in the caches, as a node does that opens a few thousand connections a

@@ -20,6 +20,7 @@ const NEW: f64 = 1000.0;
 const SERVICE_ESTABLISHED: f64 = 220.0;
 const SERVICE_NEW: f64 = 1_200.0;
 const DENIAL: f64 = 180.0;
+const DRIVER: f64 = 250.0;
 
 pub(super) fn measure() -> Result<Vec<Figure>> {
     let mut build = cargo();
@@ -93,6 +94,7 @@ fn target(program: &str, case: &str) -> Target {
         }
         ("from_container", "service-new" | "service-10k-new") => Target::AtMost(SERVICE_NEW),
         ("from_container", "policy-denial" | "policy-denial-10k") => Target::AtMost(DENIAL),
+        ("at_driver", "nodeport-established") => Target::AtMost(DRIVER),
         _ => Target::None,
     }
 }

@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use weir_net::{Family, IfIndex, LinkChange, NetNamespace, Netlink, Route, Veth, sysctl};
+use weir_net::{
+    Family, IfIndex, LinkChange, NetNamespace, Netlink, Offload, Route, Veth, offload, sysctl,
+};
 
 use super::services::Vips;
 use crate::config::{External, Node, Topology};
@@ -60,12 +62,11 @@ pub(crate) fn join_node(
 ) -> Result<()> {
     let mut netlink = Netlink::open_in(underlay)?;
     let bridge = netlink.require_link(BRIDGE)?.index;
-    let port = plug(
-        &mut netlink,
-        node,
-        &format!("node{number}"),
-        topology.underlay_mtu,
-    )?;
+    let name = format!("node{number}");
+    let port = plug(&mut netlink, node, &name, topology.underlay_mtu)?;
+    if own.is_accelerated() {
+        underlay.run_in(|| be_a_real_wire(&name))??;
+    }
     netlink.change_link(
         port,
         &LinkChange {
@@ -147,6 +148,13 @@ pub(crate) fn route_vips(
         netlink.replace_shared_route(IpNet::from(*address), &gateways, bridge)?;
     }
     Ok(())
+}
+
+/// What comes over a real wire has its checksums, and a real switch takes what a driver sends by itself. A pair of
+/// links saves itself both unless told otherwise, and programs at drivers need both.
+fn be_a_real_wire(port: &str) -> weir_net::Result<()> {
+    offload::set_offload(port, Offload::SendChecksums, false)?;
+    offload::set_offload(port, Offload::JoinReceived, true)
 }
 
 fn plug(netlink: &mut Netlink, host: &NetNamespace, name: &str, mtu: u32) -> Result<IfIndex> {

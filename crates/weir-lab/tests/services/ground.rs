@@ -21,6 +21,8 @@ pub(crate) struct Variant {
     pub(crate) routing: &'static str,
     /// How answers of backends on other nodes come back.
     pub(crate) mode: &'static str,
+    /// Whether drivers forward.
+    pub(crate) acceleration: &'static str,
     /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
     pub(crate) usual: bool,
 }
@@ -98,6 +100,7 @@ fn build(variant: Variant) -> Lab {
             "routingMode": variant.routing,
             "socketLB": variant.socket_lb,
             "loadBalancerMode": variant.mode,
+            "loadBalancerAcceleration": variant.acceleration,
         },
     });
     let clients = NODES.iter().zip(CLIENTS).map(|(node, client)| {
