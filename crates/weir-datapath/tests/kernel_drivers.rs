@@ -32,6 +32,9 @@ mod tuple;
 #[path = "support/veth.rs"]
 mod veth;
 #[cfg(test)]
+#[path = "support/wire.rs"]
+mod wire;
+#[cfg(test)]
 #[path = "support/world.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod world;
@@ -48,36 +51,74 @@ mod kernel {
     use super::node::{loader, on_a_node};
     use super::relayed::{ACK, Mode, Relayed, SYN};
     use super::veth::veth;
+    use super::wire::Wire;
     use super::world::Links;
 
     const ROOT: &str = "/sys/fs/bpf/weir";
 
+    /// What a test has in each mode: both builds, with the program at the driver, and the far end of its link. A driver
+    /// of a pair hands its frames over only where the other end has a program as well.
+    fn in_every_mode(test: impl Fn(&Both, &Links, Mode, IfIndex) + Send + 'static) {
+        on_a_node(move || {
+            let links = Links::make();
+            let far = Netlink::open().unwrap().require_link("far").unwrap().index;
+            let far = IfIndex(far.get());
+            for (number, mode) in Mode::ALL.into_iter().enumerate() {
+                let tables = mode.tables(&links);
+                let loader = loader(&format!("{ROOT}{number}"));
+                let datapath = loader.load(&tables.config).unwrap();
+                for device in [links.underlay, far] {
+                    datapath.accelerate(device, Acceleration::Native).unwrap();
+                }
+                let both = Both::new(datapath, tables);
+                both.accelerated.set(true);
+                test(&both, &links, mode, far);
+                for device in [links.underlay, far] {
+                    both.datapath.stop_accelerating(device).unwrap();
+                }
+            }
+        });
+    }
+
+    fn connections() -> impl Iterator<Item = Relayed> {
+        let one = |family, is_tcp| Relayed {
+            family,
+            is_tcp,
+            port: 1000,
+        };
+        (0..2).flat_map(move |family| [false, true].map(|is_tcp| one(family, is_tcp)))
+    }
+
     /// Connections through the node in every mode: after the first packets both directions are the driver's.
     #[test]
     fn drivers_forward_what_goes_to_other_nodes() {
-        on_a_node(|| {
-            let links = Links::make();
-            for (number, mode) in Mode::ALL.into_iter().enumerate() {
-                let tables = mode.tables(&links);
-                let datapath = loader(&format!("{ROOT}{number}"))
-                    .load(&tables.config)
-                    .unwrap();
-                datapath
-                    .accelerate(links.underlay, Acceleration::Native)
-                    .unwrap();
-                let both = Both::new(datapath, tables);
-                both.accelerated.set(true);
-                for family in 0..2 {
-                    for is_tcp in [false, true] {
-                        let connection = Relayed {
-                            family,
-                            is_tcp,
-                            port: 1000,
-                        };
-                        talk(&both, &links, connection, mode);
-                    }
+        in_every_mode(|both, links, mode, _| {
+            for connection in connections() {
+                talk(both, links, connection, mode);
+            }
+        });
+    }
+
+    /// Frames on the wire come back as the test runs say.
+    #[test]
+    fn a_real_driver_turns_frames_around() {
+        in_every_mode(|both, links, mode, far| {
+            let wire = Wire::open(far);
+            // What the wire brings is counted in the kernel alone.
+            both.thorough.set(false);
+            for connection in connections() {
+                talk(both, links, connection, mode);
+                let name = format!("{mode:?} {connection:?}");
+                let question = connection.question(ACK);
+                let run = |frame: &[u8]| both.run(&name, Hook::FromNetdev, links.underlay, frame).1;
+                let sent = run(&question);
+                wire.send(&question);
+                assert!(wire.sees(&sent), "{name}: question");
+                if let Some(answer) = connection.answer(mode, &sent, ACK) {
+                    let sent = run(&answer);
+                    wire.send(&answer);
+                    assert!(wire.sees(&sent), "{name}: answer");
                 }
-                both.datapath.stop_accelerating(links.underlay).unwrap();
             }
         });
     }

@@ -40,9 +40,9 @@ macro_rules! rows {
         rows!(@variant direct_tunnel, false, "tunnel", "dsr", "disabled", true, $($module: $($row)*;)*);
     };
     (@driver $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant driver_native, true, "native", "snat", "native", true, $($module: $($row)*;)*);
+        rows!(@variant driver_native, true, "native", "snat", "generic", true, $($module: $($row)*;)*);
         rows!(@variant driver_tunnel, false, "tunnel", "snat", "generic", true, $($module: $($row)*;)*);
-        rows!(@variant driver_direct, false, "native", "dsr", "native", false, $($module: $($row)*;)*);
+        rows!(@variant driver_direct, false, "native", "dsr", "generic", false, $($module: $($row)*;)*);
     };
     (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $acceleration:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
         #[cfg(test)]

@@ -14,17 +14,13 @@ use crate::{Error, Result};
 pub enum Offload {
     /// Finishing the checksums of what it sends; for a pair of links that is leaving them unfinished.
     SendChecksums,
-    /// Joining what it receives into larger packets; for a pair of links also being able to take what a program at the
-    /// other end's driver sends.
-    JoinReceived,
 }
 
 impl Offload {
-    /// `ETHTOOL_STXCSUM`, `ETHTOOL_SGRO`
+    /// `ETHTOOL_STXCSUM`
     const fn command(self) -> u32 {
         match self {
             Self::SendChecksums => 0x17,
-            Self::JoinReceived => 0x2c,
         }
     }
 }

@@ -65,7 +65,9 @@ pub(crate) fn join_node(
     let name = format!("node{number}");
     let port = plug(&mut netlink, node, &name, topology.underlay_mtu)?;
     if own.is_accelerated() {
-        underlay.run_in(|| be_a_real_wire(&name))??;
+        // What comes over a real wire has its checksums, and programs at drivers rely on them; pairs of links save
+        // themselves the work.
+        underlay.run_in(|| offload::set_offload(&name, Offload::SendChecksums, false))??;
     }
     netlink.change_link(
         port,
@@ -148,13 +150,6 @@ pub(crate) fn route_vips(
         netlink.replace_shared_route(IpNet::from(*address), &gateways, bridge)?;
     }
     Ok(())
-}
-
-/// What comes over a real wire has its checksums, and a real switch takes what a driver sends by itself. A pair of
-/// links saves itself both unless told otherwise, and programs at drivers need both.
-fn be_a_real_wire(port: &str) -> weir_net::Result<()> {
-    offload::set_offload(port, Offload::SendChecksums, false)?;
-    offload::set_offload(port, Offload::JoinReceived, true)
 }
 
 fn plug(netlink: &mut Netlink, host: &NetNamespace, name: &str, mtu: u32) -> Result<IfIndex> {

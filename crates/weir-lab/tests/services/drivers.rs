@@ -14,7 +14,7 @@ use super::{
 fn forwarded(ground: &Ground<'_>, node: &str) -> u64 {
     let listed = ground.on_node(node, &["weir", "map", "get", "counters"]);
     let line = listed.lines().find(|line| line.contains("accelerated"));
-    let value = line.and_then(|line| line.split_whitespace().last());
+    let value = line.and_then(|line| line.split_whitespace().nth(1));
     value
         .and_then(|value| value.parse().ok())
         .unwrap_or_else(|| panic!("no such counter in\n{listed}"))
@@ -23,6 +23,8 @@ fn forwarded(ground: &Ground<'_>, node: &str) -> u64 {
 pub(crate) fn c26_drivers_forward_to_backends_elsewhere(ground: &Ground<'_>) {
     ground.apply([service_of("NodePort", "web"), server("b0", "n2")]);
     let port = ground.node_port("web", 0);
+    // Where the next hop is not known yet, the kernel has to find it.
+    ground.answered(all_ways([ask("world", "node:n1").port(port)]));
     let before = forwarded(ground, "n1");
     let one = ask("world", "node:n1").port(port).set("keep", true);
     for answer in ground.answered(all_ways([one.times(40)])) {
