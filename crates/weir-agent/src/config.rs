@@ -43,17 +43,15 @@ pub enum LoadBalancerMode {
     Dsr,
 }
 
-/// Whether drivers of the underlay devices forward what goes to backends on other nodes.
+/// Whether drivers of the underlay devices forward what goes to backends on other nodes. With `native` a driver that
+/// cannot is a fault, with `best-effort` it is not; with `generic` the kernel plays the driver, for trying it out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoadBalancerAcceleration {
     #[default]
     Disabled,
-    /// Every driver; one that cannot is a fault.
     Native,
-    /// The drivers that can.
     BestEffort,
-    /// The kernel in place of the drivers: for trying it out.
     Generic,
 }
 

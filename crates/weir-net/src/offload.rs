@@ -54,7 +54,7 @@ pub fn set_offload(interface: &str, offload: Offload, on: bool) -> Result<()> {
     let result = unsafe {
         libc::ioctl(
             socket.as_raw_fd(),
-            libc::SIOCETHTOOL.into(),
+            libc::SIOCETHTOOL,
             from_mut(&mut request),
         )
     };
