@@ -27,24 +27,24 @@ mod services {
 }
 
 /// The rows as tests of every variant; those after `@direct` where backends answer clients themselves, those after
-/// `@driver` where drivers forward.
+/// `@driver` where drivers forward and backends are chosen by Maglev.
 macro_rules! rows {
     ($($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant socket_tunnel, true, "tunnel", "snat", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant packet_native, false, "native", "snat", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant socket_native, true, "native", "snat", "disabled", false, $($module: $($row)*;)*);
-        rows!(@variant packet_tunnel, false, "tunnel", "snat", "disabled", false, $($module: $($row)*;)*);
+        rows!(@variant socket_tunnel, true, "tunnel", "snat", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant packet_native, false, "native", "snat", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant socket_native, true, "native", "snat", "random", "disabled", false, $($module: $($row)*;)*);
+        rows!(@variant packet_tunnel, false, "tunnel", "snat", "random", "disabled", false, $($module: $($row)*;)*);
     };
     (@direct $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant direct_native, true, "native", "dsr", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant direct_tunnel, false, "tunnel", "dsr", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant direct_native, true, "native", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant direct_tunnel, false, "tunnel", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
     };
     (@driver $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant driver_native, true, "native", "snat", "generic", true, $($module: $($row)*;)*);
-        rows!(@variant driver_tunnel, false, "tunnel", "snat", "generic", true, $($module: $($row)*;)*);
-        rows!(@variant driver_direct, false, "native", "dsr", "generic", false, $($module: $($row)*;)*);
+        rows!(@variant driver_native, true, "native", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
+        rows!(@variant driver_tunnel, false, "tunnel", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
+        rows!(@variant driver_direct, false, "native", "dsr", "maglev", "generic", false, $($module: $($row)*;)*);
     };
-    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $acceleration:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
+    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $algorithm:expr, $acceleration:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
         #[cfg(test)]
         mod $name {
             use super::services::ground::{Variant, run};
@@ -54,6 +54,7 @@ macro_rules! rows {
                 socket_lb: $socket,
                 routing: $routing,
                 mode: $mode,
+                algorithm: $algorithm,
                 acceleration: $acceleration,
                 usual: $usual,
             };
@@ -164,6 +165,7 @@ rows! {
         g5_pods_see_each_other
         g6_services_have_the_families_that_they_want
         g8_changes_are_quick
+        g9_the_largest_packet_of_a_pod_fits
         g10_connections_outlive_agents;
 }
 
@@ -211,6 +213,8 @@ rows! {
     stale:
         f1_node_ports_follow_their_pods
         f9_connections_do_not_move;
+    affinity:
+        e9_a_choice_by_tuple_keeps_to_the_client;
     general:
         g3_requests_may_be_large;
 }

@@ -21,6 +21,7 @@ pub(crate) struct Variant {
     pub(crate) routing: &'static str,
     /// How answers of backends on other nodes come back.
     pub(crate) mode: &'static str,
+    pub(crate) algorithm: &'static str,
     /// Whether drivers forward.
     pub(crate) acceleration: &'static str,
     /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
@@ -100,6 +101,7 @@ fn build(variant: Variant) -> Lab {
             "routingMode": variant.routing,
             "socketLB": variant.socket_lb,
             "loadBalancerMode": variant.mode,
+            "loadBalancerAlgorithm": variant.algorithm,
             "loadBalancerAcceleration": variant.acceleration,
         },
     });
