@@ -2,12 +2,14 @@
 //! The kernel side of Weir: entry points, maps, packet load and store, events.
 //!
 //! Decisions are not made here: each hook hands the packet to `weir-verdict` and carries out its
-//! answer. Start reading at the entry points below; [`hook::handle`] is what they share.
+//! answer. Start reading at the entry points below; [`hook::handle`] is what those at packets share.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod driver;
 mod event;
+mod frame;
 mod hook;
 mod maps;
 mod ring;
@@ -16,11 +18,12 @@ mod skb;
 mod socket;
 mod steps;
 mod tables;
+mod window;
 
 use crate::socket::Family;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use weir_abi::DatapathConfig;
 use weir_abi::observation::Hook;
 
@@ -51,6 +54,13 @@ pub fn to_netdev(context: TcContext) -> i32 {
 #[classifier]
 pub fn from_host(context: TcContext) -> i32 {
     enter(&context, Hook::FromHost)
+}
+
+/// What the network brings, at the driver of an underlay device: before `from_netdev`, and only
+/// what is known to go on by the same device.
+#[xdp]
+pub fn at_driver(context: XdpContext) -> u32 {
+    driver::handle(context.ctx)
 }
 
 macro_rules! socket_programs {

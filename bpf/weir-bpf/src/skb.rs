@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel's packet as `weir-packet` sees it.
 
+use crate::window::{Window, field, result};
 use aya_ebpf::bindings::{
     __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_DECAP_L3_IPV4,
     BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
@@ -11,8 +12,6 @@ use aya_ebpf::helpers::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
     bpf_skb_pull_data,
 };
-use core::arch::asm;
-use core::ptr::{read_unaligned, read_volatile};
 use weir_packet::{
     ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, WriteError,
 };
@@ -25,52 +24,21 @@ pub struct Skb {
 /// `-EALREADY`: what `bpf_skb_adjust_room` answers about a packet that is encapsulated for the kernel.
 const ALREADY: i64 = -114;
 
-/// What `bpf_skb_store_bytes` answers to an offset outside of the packet.
-const OUTSIDE: WriteError = WriteError(-14);
-
-/// Keeps the compiler from folding the pointer into later sums: the verifier ties a bounds check
-/// to the very register that is dereferenced.
-#[inline(always)]
-fn opaque(pointer: usize) -> usize {
-    let mut pointer = pointer;
-    // An instruction, if an idle one: the kernel refuses line information of which two entries
-    // point to the same place.
-    // SAFETY: copies a register to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) pointer, options(pure, nomem, nostack)) };
-    pointer
-}
-
-/// A field of the context. Volatile, so that the compiler does not merge the load with another
-/// one through a common pointer: the verifier wants every instruction to know what it points to.
-#[inline(always)]
-pub fn field(at: *const u32) -> u32 {
-    // SAFETY: callers pass a field of the context, which is valid while the program runs.
-    unsafe { read_volatile(at) }
-}
-
-impl Skb {
+impl Window for Skb {
     #[inline(always)]
     fn data(&self) -> usize {
+        // SAFETY: the context is valid while the program runs.
         field(unsafe { &raw const (*self.raw).data }) as usize
     }
 
     #[inline(always)]
     fn data_end(&self) -> usize {
+        // SAFETY: as above.
         field(unsafe { &raw const (*self.raw).data_end }) as usize
     }
+}
 
-    /// The address of a value at an offset, if it lies in the linear part of the packet.
-    #[inline(always)]
-    fn at<V>(&self, offset: u32) -> Option<*mut V> {
-        // The mask tells the verifier what callers know: offsets are small.
-        let start = opaque(self.data() + (offset & 0x7fff) as usize);
-        if start + size_of::<V>() > self.data_end() {
-            None
-        } else {
-            Some(start as *mut V)
-        }
-    }
-
+impl Skb {
     /// Makes the first bytes directly accessible where a packet keeps its headers elsewhere.
     #[inline(always)]
     pub fn pull(&self, wanted: u32) {
@@ -84,27 +52,15 @@ impl Skb {
     }
 }
 
-#[inline(always)]
-fn result(code: i64) -> Result<(), WriteError> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(WriteError(code as i32))
-    }
-}
-
 impl PacketRead for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        // SAFETY: `at` checked the bounds; byte arrays need no alignment.
-        self.at::<[u8; N]>(offset).map(|bytes| unsafe { *bytes })
+        self.bytes(offset)
     }
 
     #[inline(always)]
     fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
-        let words = self.at::<[u32; N]>(offset)?;
-        // SAFETY: `at` checked the bounds; the packet aligns nothing.
-        Some(unsafe { read_unaligned(words) })
+        self.words(offset)
     }
 
     #[inline(always)]
@@ -121,10 +77,7 @@ impl PacketRead for Skb {
 impl PacketWrite for Skb {
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), WriteError> {
-        let to = self.at::<[u8; N]>(offset).ok_or(OUTSIDE)?;
-        // SAFETY: `at` checked the bounds; byte arrays need no alignment.
-        unsafe { *to = *bytes };
-        Ok(())
+        self.put(offset, bytes)
     }
 
     #[inline(always)]

@@ -83,6 +83,8 @@ counters! {
     IcmpErrorsTranslated = 5, "icmp_errors_translated";
     /// Packets that the fast path handed to the full decision.
     SlowPath = 6, "slow_path";
+    /// Packets that the program at a device's driver forwarded.
+    Accelerated = 7, "accelerated";
 }
 
 /// Entries of the `counters` array.

@@ -10,8 +10,8 @@ use weir_cluster::api::DaemonSetRef;
 
 use crate::cni::CniArgs;
 use crate::config::{
-    Config, ConfigError, DEFAULT_CONFIG, LoadBalancerAlgorithm, LoadBalancerMode, LogLevel,
-    NoBackend, PortRange, RoutingMode,
+    Config, ConfigError, DEFAULT_CONFIG, LoadBalancerAcceleration, LoadBalancerAlgorithm,
+    LoadBalancerMode, LogLevel, NoBackend, PortRange, RoutingMode,
 };
 
 /// Run the agent of this node.
@@ -114,6 +114,9 @@ pub struct Overrides {
     /// How answers of backends on other nodes come back.
     #[arg(long, value_enum)]
     pub load_balancer_mode: Option<LoadBalancerMode>,
+    /// Whether drivers forward what goes to backends on other nodes (XDP).
+    #[arg(long, value_enum)]
+    pub load_balancer_acceleration: Option<LoadBalancerAcceleration>,
     /// What connections to a service without backends get.
     #[arg(long, value_enum)]
     pub no_backend: Option<NoBackend>,
@@ -180,6 +183,10 @@ impl Overrides {
         );
         put(&mut set.maglev_table_size, flags.maglev_table_size);
         put(&mut set.load_balancer_mode, flags.load_balancer_mode);
+        put(
+            &mut set.load_balancer_acceleration,
+            flags.load_balancer_acceleration,
+        );
         put(&mut set.no_backend, flags.no_backend);
         put(&mut set.node_port_range, flags.node_port_range);
         put(&mut set.devices, flags.devices);

@@ -43,6 +43,18 @@ pub enum LoadBalancerMode {
     Dsr,
 }
 
+/// Whether drivers of the underlay devices forward what goes to backends on other nodes. With `native` a driver that
+/// cannot is a fault, with `best-effort` it is not; with `generic` the kernel plays the driver, for trying it out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadBalancerAcceleration {
+    #[default]
+    Disabled,
+    Native,
+    BestEffort,
+    Generic,
+}
+
 /// What happens to connections to a service without backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -152,6 +164,7 @@ pub struct Config {
     /// Entries of one Maglev table.
     pub maglev_table_size: u32,
     pub load_balancer_mode: LoadBalancerMode,
+    pub load_balancer_acceleration: LoadBalancerAcceleration,
     pub no_backend: NoBackend,
     /// Ports of services of type NodePort; masquerading uses those above.
     pub node_port_range: PortRange,
@@ -178,6 +191,7 @@ impl Default for Config {
             load_balancer_algorithm: LoadBalancerAlgorithm::default(),
             maglev_table_size: 16_381,
             load_balancer_mode: LoadBalancerMode::default(),
+            load_balancer_acceleration: LoadBalancerAcceleration::default(),
             no_backend: NoBackend::default(),
             node_port_range: PortRange::default(),
             devices: Vec::new(),

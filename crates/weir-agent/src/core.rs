@@ -10,6 +10,7 @@ mod announce;
 mod check;
 mod devices;
 mod drift;
+mod drivers;
 mod inbox;
 mod links;
 mod network;

@@ -81,6 +81,8 @@ pub struct ServiceStatus {
     pub algorithm: String,
     /// `snat` or `dsr`.
     pub mode: String,
+    /// Whether drivers forward (XDP): `disabled`, `native`, `best-effort` or `generic`.
+    pub acceleration: String,
     /// `reject` or `drop`.
     pub no_backend: String,
     pub node_port_range: String,

@@ -10,9 +10,11 @@
 
 pub mod clock;
 pub mod collect;
+mod drivers;
 mod dry_run;
 mod error;
 mod events;
+mod frame_run;
 mod links;
 mod loader;
 mod maps;
@@ -28,9 +30,11 @@ mod sys;
 pub mod table;
 mod test_run;
 
+pub use drivers::{Acceleration, DriverLink};
 pub use dry_run::{DryOutput, DryRun};
 pub use error::{Error, Result};
 pub use events::EventSource;
+pub use frame_run::FrameOutput;
 pub use links::{Attached, LinkState};
 pub use loader::{
     Activation, Datapath, LoadReport, Loader, Migrated, Program, Programs, Replaced, Resized,

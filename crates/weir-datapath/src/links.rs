@@ -14,7 +14,7 @@ use weir_abi::observation::Hook;
 use crate::loader::{Activation, Program};
 use crate::socket_hook::SocketHook;
 use crate::sys::link::{self, LinkInfo, Side};
-use crate::{Datapath, Error, Result, pins, sys};
+use crate::{Datapath, Error, Result, drivers, pins, sys};
 
 /// How a program came to be at an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,8 +115,9 @@ impl Datapath {
     /// Puts the programs into every pinned link; goes on after failures.
     pub(crate) fn take_over_links(&self, activation: &mut Activation) -> Result<()> {
         let names = pins::names_in(&self.root.links())?;
-        let sockets = |name: &&String| SocketHook::from_name(name).is_none();
-        for name in names.iter().filter(sockets).cloned() {
+        let at_interface =
+            |name: &&String| SocketHook::from_name(name).is_none() && !drivers::is_pin(name);
+        for name in names.iter().filter(at_interface).cloned() {
             match self.take_over(&name) {
                 Ok(true) => activation.updated.push(name),
                 Ok(false) => activation.removed.push(name),
@@ -124,7 +125,7 @@ impl Datapath {
             }
         }
         self.take_over_sockets(activation);
-        Ok(())
+        self.take_over_drivers(activation)
     }
 
     /// Whether the link runs the new program now; otherwise it was stale and is removed.

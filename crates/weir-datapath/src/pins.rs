@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where things are pinned: `<root>/v<ABI_VERSION>/maps/<map>`, `<root>/links/<hook>-<interface index>` and
-//! `<root>/links/<socket call>`.
+//! Where things are pinned: `<root>/v<ABI_VERSION>/maps/<map>`, `<root>/links/<hook>-<interface index>` (also for
+//! drivers) and `<root>/links/<socket call>`.
 //!
 //! Names hold no dot: the BPF file system reserves them (`bpf_lookup`).
 

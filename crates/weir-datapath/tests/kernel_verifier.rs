@@ -13,7 +13,7 @@ mod kernel {
 
     use weir_abi::config::features;
     use weir_abi::{Address, DatapathConfig, IfIndex};
-    use weir_datapath::Hook;
+    use weir_datapath::{Hook, Programs, SocketHook};
 
     use super::node::{loader, on_a_node};
 
@@ -24,7 +24,7 @@ mod kernel {
     /// The verifier gives up above this (`BPF_COMPLEXITY_LIMIT_INSNS`).
     const LIMIT: u32 = 1_000_000;
 
-    /// Features to the instructions of each program, in the order of [`Hook::ALL`].
+    /// Features to the instructions of each program, in the order of [`columns`].
     type Counts = BTreeMap<String, Vec<u32>>;
 
     #[test]
@@ -41,6 +41,17 @@ mod kernel {
             node_ipv6: Address([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]),
             ..DatapathConfig::DEFAULT
         }
+    }
+
+    /// The programs, as a load lists them.
+    fn columns() -> Vec<&'static str> {
+        let mut sockets = SocketHook::ALL.to_vec();
+        sockets.sort();
+        let packets = Hook::ALL.iter().map(|hook| hook.name());
+        packets
+            .chain([Programs::AT_DRIVER])
+            .chain(sockets.into_iter().map(SocketHook::name))
+            .collect()
     }
 
     fn measure() -> Counts {
@@ -64,6 +75,8 @@ mod kernel {
             let programs = loader
                 .load_programs(&config(combination))
                 .unwrap_or_else(|error| panic!("with {name}: {error}"));
+            let names: Vec<_> = programs.iter().map(weir_datapath::Program::name).collect();
+            assert_eq!(names, columns());
             let row = programs
                 .iter()
                 .map(weir_datapath::Program::verified_instructions)
@@ -108,11 +121,10 @@ mod kernel {
                 problems.push(format!("{features} is not in the snapshot"));
                 continue;
             };
-            for ((hook, now), before) in Hook::ALL.iter().zip(row).zip(known) {
+            for ((program, now), before) in columns().into_iter().zip(row).zip(known) {
                 if u64::from(*now) * 10 > u64::from(*before) * 11 {
                     problems.push(format!(
-                        "{} with {features}: {now} verified instructions, {before} before",
-                        hook.name()
+                        "{program} with {features}: {now} verified instructions, {before} before"
                     ));
                 }
             }
@@ -124,11 +136,11 @@ mod kernel {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let version: Vec<_> = release.split('.').take(2).collect();
         let mut text = format!("verified instructions on Linux {}\n", version.join("."));
-        for hook in Hook::ALL {
-            write!(text, "{:>16}", hook.name()).unwrap();
+        for program in columns() {
+            write!(text, "{program:>16}").unwrap();
         }
         text.push_str("  features\n");
-        let most = Hook::ALL.iter().enumerate().map(|(column, _)| {
+        let most = (0..columns().len()).map(|column| {
             counts
                 .values()
                 .filter_map(|row| row.get(column))
@@ -162,9 +174,9 @@ mod kernel {
 
     #[test]
     fn growth_is_noticed_beyond_a_tenth() {
-        let one = |count| Counts::from([("none".to_owned(), vec![count; Hook::ALL.len()])]);
+        let one = |count| Counts::from([("none".to_owned(), vec![count; columns().len()])]);
         assert!(grown(&one(100), &one(110)).is_empty());
-        assert_eq!(grown(&one(100), &one(111)).len(), Hook::ALL.len());
+        assert_eq!(grown(&one(100), &one(111)).len(), columns().len());
         assert_eq!(grown(&Counts::new(), &one(1)).len(), 1);
         assert_eq!(parse(&render(&one(7))).get("none"), one(7).get("none"));
     }

@@ -2,6 +2,9 @@
 //! The packet table through the user-space build of the decisions alone: needs neither root nor the eBPF object.
 
 #[cfg(test)]
+#[path = "packets/accelerate.rs"]
+mod accelerated;
+#[cfg(test)]
 #[path = "packets/closing.rs"]
 mod closing;
 #[cfg(test)]
@@ -19,6 +22,9 @@ mod properties;
 #[cfg(test)]
 #[path = "support/raw.rs"]
 mod raw;
+#[cfg(test)]
+#[path = "support/relayed.rs"]
+mod relayed;
 #[cfg(test)]
 #[path = "support/services.rs"]
 mod services;

@@ -109,6 +109,13 @@ impl Node {
     pub(crate) fn address(&self, family: Family) -> Option<IpAddr> {
         address_of(&self.addresses, family)
     }
+
+    /// Whether drivers are to run programs.
+    pub(crate) fn is_accelerated(&self) -> bool {
+        self.agent
+            .get("loadBalancerAcceleration")
+            .is_some_and(|how| how != "disabled")
+    }
 }
 
 /// The first address of a family.
@@ -239,6 +246,14 @@ impl Topology {
             );
             ensure!(names.insert(name), "two nodes are named {name}");
             ensure!(!node.addresses.is_empty(), "node {name} has no address");
+            ensure!(
+                !node
+                    .agent
+                    .get("loadBalancerAcceleration")
+                    .is_some_and(|how| how == "native" || how == "best-effort"),
+                "node {name}: links of a lab have no driver to speak of, and lose what a program there sends: set \
+                 loadBalancerAcceleration to generic"
+            );
             for cidr in &node.pod_cidrs {
                 if let Some((other, owner)) = ranges.iter().find(|(other, _)| overlap(cidr, other))
                 {
@@ -381,6 +396,21 @@ mod tests {
             topology.nodes.first().unwrap().agent["mapSizes"]["flows"],
             65536
         );
+    }
+
+    #[test]
+    fn a_lab_has_no_drivers() {
+        let text = "agent: {loadBalancerAcceleration: native}";
+        check_error(text, "set loadBalancerAcceleration to generic");
+        let text = "agent: {loadBalancerAcceleration: generic}";
+        assert!(
+            resolve(text)
+                .unwrap()
+                .nodes
+                .iter()
+                .all(Node::is_accelerated)
+        );
+        assert!(!resolve("").unwrap().nodes.iter().any(Node::is_accelerated));
     }
 
     #[test]

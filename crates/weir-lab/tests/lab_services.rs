@@ -17,6 +17,7 @@ mod services {
     pub(crate) mod close;
     pub(crate) mod cluster_ip;
     pub(crate) mod direct;
+    pub(crate) mod drivers;
     pub(crate) mod endpoints;
     pub(crate) mod general;
     pub(crate) mod ground;
@@ -25,19 +26,25 @@ mod services {
     pub(crate) mod stale;
 }
 
-/// The rows as tests of every variant; those after `@direct` where backends answer clients themselves.
+/// The rows as tests of every variant; those after `@direct` where backends answer clients themselves, those after
+/// `@driver` where drivers forward and backends are chosen by Maglev.
 macro_rules! rows {
     ($($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant socket_tunnel, true, "tunnel", "snat", true, $($module: $($row)*;)*);
-        rows!(@variant packet_native, false, "native", "snat", true, $($module: $($row)*;)*);
-        rows!(@variant socket_native, true, "native", "snat", false, $($module: $($row)*;)*);
-        rows!(@variant packet_tunnel, false, "tunnel", "snat", false, $($module: $($row)*;)*);
+        rows!(@variant socket_tunnel, true, "tunnel", "snat", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant packet_native, false, "native", "snat", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant socket_native, true, "native", "snat", "random", "disabled", false, $($module: $($row)*;)*);
+        rows!(@variant packet_tunnel, false, "tunnel", "snat", "random", "disabled", false, $($module: $($row)*;)*);
     };
     (@direct $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant direct_native, true, "native", "dsr", true, $($module: $($row)*;)*);
-        rows!(@variant direct_tunnel, false, "tunnel", "dsr", true, $($module: $($row)*;)*);
+        rows!(@variant direct_native, true, "native", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant direct_tunnel, false, "tunnel", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
     };
-    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
+    (@driver $($module:ident: $($row:ident)*;)*) => {
+        rows!(@variant driver_native, true, "native", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
+        rows!(@variant driver_tunnel, false, "tunnel", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
+        rows!(@variant driver_direct, false, "native", "dsr", "maglev", "generic", false, $($module: $($row)*;)*);
+    };
+    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $algorithm:expr, $acceleration:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
         #[cfg(test)]
         mod $name {
             use super::services::ground::{Variant, run};
@@ -47,6 +54,8 @@ macro_rules! rows {
                 socket_lb: $socket,
                 routing: $routing,
                 mode: $mode,
+                algorithm: $algorithm,
+                acceleration: $acceleration,
                 usual: $usual,
             };
             $($(
@@ -156,6 +165,7 @@ rows! {
         g5_pods_see_each_other
         g6_services_have_the_families_that_they_want
         g8_changes_are_quick
+        g9_the_largest_packet_of_a_pod_fits
         g10_connections_outlive_agents;
 }
 
@@ -185,4 +195,26 @@ rows! {
         f1_node_ports_follow_their_pods
         f7_load_balancers_follow_their_pods
         f9_connections_do_not_move;
+}
+
+rows! {
+    @driver
+    drivers:
+        c26_drivers_forward_to_backends_elsewhere
+        c26_forwarding_survives_agents;
+    outside:
+        c1_node_ports_answer_on_every_node
+        c2_answers_come_from_the_node_that_was_asked
+        c7_local_node_ports_keep_the_client
+        c15_source_ranges_shut_others_out
+        c18_updates_under_load_lose_nothing
+        c23_backends_hear_of_narrow_paths
+        c24_fragments_go_where_the_first_one_goes;
+    stale:
+        f1_node_ports_follow_their_pods
+        f9_connections_do_not_move;
+    affinity:
+        e9_a_choice_by_tuple_keeps_to_the_client;
+    general:
+        g3_requests_may_be_large;
 }

@@ -14,6 +14,7 @@ mod grace;
 pub mod mount;
 mod netlink;
 pub mod netns;
+pub mod offload;
 mod sockets;
 pub mod sysctl;
 mod types;
@@ -29,5 +30,6 @@ pub use netlink::{
     watch::{Change, Watch},
 };
 pub use netns::NetNamespace;
+pub use offload::Offload;
 pub use sockets::{SocketDiagnosis, UdpSocket};
 pub use types::{Family, IfIndex, MacAddress};

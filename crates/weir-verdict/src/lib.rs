@@ -13,7 +13,8 @@
 //! file each: [`source`] (may this packet come from there), [`flow`] (does it belong to a
 //! connection), [`service`] (which backend), [`way`] (where does it go), [`policy`] (may it); then
 //! [`open`] or [`carry_on`] write the entries, and [`mapping`] reserves the tuple of a translated
-//! connection's answers. [`direct`] is what differs where backends answer clients themselves.
+//! connection's answers. [`direct`] is what differs where backends answer clients themselves, and
+//! [`accelerate`] is the fast path alone, for devices whose driver runs it.
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
 // What would panic in user space would not pass the verifier, or wrap, in the kernel.
 #![cfg_attr(
@@ -26,6 +27,7 @@
 )]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod accelerate;
 pub mod answer;
 pub mod arrive;
 pub mod carry_on;

@@ -9,7 +9,7 @@ use weir_abi::{
     Address, EndpointId, EndpointRow, FrontendId, Identity, IfIndex, MacAddress, PolicyCookie,
     PolicySet, Port, Protocol, ServiceId,
 };
-use weir_datapath::Datapath;
+use weir_datapath::{Datapath, Maps};
 
 use super::{Bench, DROP, Family, LINK, REDIRECT, ROUNDS};
 
@@ -17,7 +17,7 @@ use super::{Bench, DROP, Family, LINK, REDIRECT, ROUNDS};
 const MANY: u32 = 10_000;
 const SET: PolicySet = PolicySet(1);
 /// Pods that policy isolates: one that may talk to the server, and one that may not.
-const ALLOWED: u16 = 100;
+pub(crate) const ALLOWED: u16 = 100;
 const DENIED: u16 = 101;
 /// New flows in a table that is not full of them.
 const FLOWS: std::ops::Range<u16> = 2_000..4_000;
@@ -58,7 +58,6 @@ pub(crate) fn measure(bench: &Bench, own_cost: f64) -> Result<()> {
     add_services(datapath, family, 1..MANY)?;
     case("service-10k", 3, family.service(MANY - 1), 80)?;
     add_rule(datapath, Identity(2_000))?;
-    case("policy", ALLOWED, family.pod(0), 80)?;
     denial("policy-denial")?;
     for identity in 0..MANY {
         add_rule(datapath, Identity(10_000 + identity))?;
@@ -112,15 +111,15 @@ fn add_isolated(datapath: &Datapath, family: Family) -> Result<()> {
         };
         datapath.maps.endpoints.upsert(&family.pod(pod), &row)?;
     }
-    put_rule(datapath, SET, Identity::FIRST_POD)
+    put_rule(&datapath.maps, SET, Identity::FIRST_POD)
 }
 
 /// Another peer that the second pod may talk to.
 fn add_rule(datapath: &Datapath, peer: Identity) -> Result<()> {
-    put_rule(datapath, PolicySet(2), peer)
+    put_rule(&datapath.maps, PolicySet(2), peer)
 }
 
-fn put_rule(datapath: &Datapath, set: PolicySet, peer: Identity) -> Result<()> {
+pub(crate) fn put_rule(maps: &Maps, set: PolicySet, peer: Identity) -> Result<()> {
     let rule = PortRule {
         cookie: PolicyCookie(1),
         first_port: 80,
@@ -131,7 +130,7 @@ fn put_rule(datapath: &Datapath, set: PolicySet, peer: Identity) -> Result<()> {
     };
     let key = PolicyKey::new(set, PolicyDirection::Egress, PeerKind::Identity, peer.0);
     for (key, row) in PolicyRow::parts(key, &[rule]).into_iter().flatten() {
-        datapath.maps.policy.upsert(&key, &row)?;
+        maps.policy.upsert(&key, &row)?;
     }
     Ok(())
 }

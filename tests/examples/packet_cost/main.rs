@@ -2,6 +2,8 @@
 //! Measures what a packet costs in the loaded programs, for `cargo xtask bench packets`. Needs root; works in
 //! namespaces of its own and leaves nothing behind. Prints a line of JSON for each case.
 
+mod compared;
+mod driver;
 mod features;
 
 use std::cell::RefCell;
@@ -134,6 +136,15 @@ impl Bench {
         });
         anstream::println!("{line}");
     }
+
+    /// What one side costs against the other one.
+    fn report_ratio(&self, case: &str, [one, other]: [f64; 2]) {
+        let line = serde_json::json!({
+            "program": "from_container", "case": case, "family": self.family.number(), "ratio": one / other,
+            "sides": [one, other],
+        });
+        anstream::println!("{line}");
+    }
 }
 
 fn add_pods(datapath: &Datapath, family: Family) -> Result<()> {
@@ -164,6 +175,8 @@ fn measure(bench: &Bench) -> Result<()> {
     let own_cost = bench.alone(&vec![packet; ROUNDS * 20])? - in_a_row;
 
     features::measure(bench, own_cost)?;
+    compared::policy(bench)?;
+    driver::measure(bench)?;
 
     let flows = flows();
     // The first ones find the table's memory in the caches, as a node does that opens a few thousand connections a
@@ -184,7 +197,7 @@ fn measure(bench: &Bench) -> Result<()> {
     );
     let random = bench.alone(&frames(&shuffled(flows), false))?;
     bench.report("established-500k", random - own_cost, random);
-    Ok(())
+    compared::changes(bench)
 }
 
 /// (client, source port) of every connection.

@@ -13,7 +13,10 @@ use weir_api::endpoint::{Endpoint, EndpointState};
 use weir_api::status::{EndpointCounts, PolicySetUse, ServiceStatus, Status};
 
 use super::{Api, kernel, listing};
-use crate::config::{Config, LoadBalancerAlgorithm, LoadBalancerMode, NoBackend, RoutingMode};
+use crate::config::{
+    Config, LoadBalancerAcceleration, LoadBalancerAlgorithm, LoadBalancerMode, NoBackend,
+    RoutingMode,
+};
 use crate::shared::Shared;
 
 pub(super) async fn status(State(api): State<Api>) -> axum::Json<Status> {
@@ -59,6 +62,7 @@ fn services(shared: &Shared) -> ServiceStatus {
         socket_lb,
         load_balancer_algorithm,
         load_balancer_mode,
+        load_balancer_acceleration,
         no_backend,
         node_port_range,
         ..
@@ -78,6 +82,13 @@ fn services(shared: &Shared) -> ServiceStatus {
         mode: match load_balancer_mode {
             LoadBalancerMode::Snat => "snat",
             LoadBalancerMode::Dsr => "dsr",
+        }
+        .to_owned(),
+        acceleration: match load_balancer_acceleration {
+            LoadBalancerAcceleration::Disabled => "disabled",
+            LoadBalancerAcceleration::Native => "native",
+            LoadBalancerAcceleration::BestEffort => "best-effort",
+            LoadBalancerAcceleration::Generic => "generic",
         }
         .to_owned(),
         no_backend: match no_backend {

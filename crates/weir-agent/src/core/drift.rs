@@ -60,6 +60,7 @@ impl Core {
                     tracing::debug!(message);
                 }
                 self.attach_sockets();
+                self.accelerate();
             }
             Part::Endpoints if loaded => {
                 self.judge_endpoints();

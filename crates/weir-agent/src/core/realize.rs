@@ -159,6 +159,7 @@ impl Core {
                     tracing::error!(error = chain(error), "a link keeps its old program");
                 }
                 self.attach_sockets();
+                self.accelerate();
                 true
             }
             Err(error) => {

@@ -255,6 +255,7 @@ fn replacement_details(status: &Status) -> Vec<String> {
         socket_lb,
         algorithm,
         mode,
+        acceleration,
         no_backend,
         node_port_range,
         ..
@@ -270,6 +271,7 @@ fn replacement_details(status: &Status) -> Vec<String> {
         ("Mode", &mode.to_uppercase()),
         ("Backend Selection", capital(algorithm).as_str()),
         ("Session Affinity", "Enabled"),
+        ("XDP Acceleration", capital(acceleration).as_str()),
         ("No backend", capital(no_backend).as_str()),
     ]
     .into_iter()

@@ -53,6 +53,7 @@ pub(crate) fn status() -> status::ServiceStatus {
         socket_lb: true,
         algorithm: text("random"),
         mode: text("snat"),
+        acceleration: text("disabled"),
         no_backend: text("reject"),
         node_port_range: text("30000-32767"),
         services: 3,

@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
-use aya::programs::{CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SchedClassifier};
+use aya::programs::{CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::DatapathConfig;
 use weir_abi::map::{self, MapInfo};
@@ -59,6 +59,7 @@ pub struct Programs {
     from_netdev: Program,
     to_netdev: Program,
     from_host: Program,
+    at_driver: Program,
     /// Those of sockets that the object has.
     sockets: BTreeMap<SocketHook, Program>,
     /// What the programs of this load work in, if the object has it.
@@ -76,6 +77,14 @@ impl Programs {
         }
     }
 
+    /// The name of the program at drivers of devices.
+    pub const AT_DRIVER: &'static str = "at_driver";
+
+    /// The program at drivers of devices.
+    pub const fn at_driver(&self) -> &Program {
+        &self.at_driver
+    }
+
     /// The map that the programs of this load, and no others, work in.
     pub(crate) fn scratch(&self) -> Option<BorrowedFd<'_>> {
         self.scratch.as_ref().map(AsFd::as_fd)
@@ -91,6 +100,7 @@ impl Programs {
         Hook::ALL
             .iter()
             .map(|&hook| self.get(hook))
+            .chain([&self.at_driver])
             .chain(self.sockets.values())
     }
 }
@@ -141,18 +151,18 @@ pub(super) fn load(
         .load(object)
         .map_err(|error| Error::Object(Box::new(error)))?;
     let mut verified = verify_all(&mut ebpf)?;
-    let mut take = |hook: Hook| {
-        let name = hook.name();
+    let mut take = |name: &'static str| {
         verified.remove(name).ok_or(Error::Incomplete {
             what: "program",
             name,
         })
     };
     Ok(Programs {
-        from_container: take(Hook::FromContainer)?,
-        from_netdev: take(Hook::FromNetdev)?,
-        to_netdev: take(Hook::ToNetdev)?,
-        from_host: take(Hook::FromHost)?,
+        from_container: take(Hook::FromContainer.name())?,
+        from_netdev: take(Hook::FromNetdev.name())?,
+        to_netdev: take(Hook::ToNetdev.name())?,
+        from_host: take(Hook::FromHost.name())?,
+        at_driver: take(Programs::AT_DRIVER)?,
         sockets: SocketHook::ALL
             .iter()
             .filter_map(|hook| Some((*hook, verified.remove(hook.name())?)))
@@ -191,7 +201,10 @@ fn verifier_of(name: &str) -> Option<(&'static str, Verify)> {
     let sockets = SocketHook::ALL
         .iter()
         .map(|hook| (hook.name(), sockets as Verify));
-    packets.chain(sockets).find(|(known, _)| *known == name)
+    packets
+        .chain([(Programs::AT_DRIVER, driver as Verify)])
+        .chain(sockets)
+        .find(|(known, _)| *known == name)
 }
 
 fn scratch(ebpf: &Ebpf) -> Result<Option<OwnedFd>> {
@@ -213,6 +226,12 @@ fn failed(error: ProgramError) -> Error {
 
 fn packets(name: &'static str, program: &mut aya::programs::Program) -> Result<Program> {
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+    program.load().map_err(|error| refusal(name, error))?;
+    verified(name, program.info(), program.fd())
+}
+
+fn driver(name: &'static str, program: &mut aya::programs::Program) -> Result<Program> {
+    let program: &mut Xdp = program.try_into().map_err(failed)?;
     program.load().map_err(|error| refusal(name, error))?;
     verified(name, program.info(), program.fd())
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Links: a program at the ingress or egress of an interface (tcx, Linux 6.6), or at the sockets of a cgroup.
+//! Links: a program at the ingress or egress of an interface (tcx, Linux 6.6), at a device's driver (XDP), or at the
+//! sockets of a cgroup.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -41,6 +42,19 @@ pub(crate) enum SocketCall {
     PeerName6 = 30,
 }
 
+/// `BPF_XDP` of `enum bpf_attach_type`
+const AT_DRIVER: u32 = 37;
+
+/// Who runs a program at a device's driver, with the bits of `XDP_FLAGS_MODES`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum DriverMode {
+    /// `XDP_FLAGS_SKB_MODE`: the kernel.
+    Generic = 2,
+    /// `XDP_FLAGS_DRV_MODE`: the driver.
+    Driver = 4,
+}
+
 /// The beginning of the kernel's `struct bpf_link_info`, for cgroup links.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -55,7 +69,7 @@ pub(crate) struct CgroupLinkInfo {
     tail: u32,
 }
 
-/// The beginning of the kernel's `struct bpf_link_info`, for tcx links.
+/// The beginning of the kernel's `struct bpf_link_info`, for links at interfaces.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct LinkInfo {
@@ -63,13 +77,16 @@ pub(crate) struct LinkInfo {
     pub(crate) id: u32,
     pub(crate) program: u32,
     padding: u32,
-    /// 0 once the interface is gone (`tcx_link_fill_info`).
+    /// 0 once the interface is gone (`tcx_link_fill_info`, `bpf_xdp_link_fill_link_info`).
     pub(crate) interface: IfIndex,
+    /// Of tcx links.
     pub(crate) side: u32,
 }
 
 /// `BPF_LINK_TYPE_TCX`
 pub(crate) const TCX: u32 = 11;
+/// `BPF_LINK_TYPE_XDP`
+pub(crate) const XDP: u32 = 6;
 /// `BPF_LINK_TYPE_CGROUP`
 pub(crate) const CGROUP: u32 = 3;
 
@@ -79,7 +96,7 @@ struct CreateAttribute {
     program: u32,
     /// An interface's number, or a descriptor of a cgroup's directory.
     target: u32,
-    /// A number of [`Side`] or [`SocketCall`].
+    /// A number of [`Side`] or [`SocketCall`], or [`AT_DRIVER`].
     place: u32,
     flags: u32,
     relative: u32,
@@ -102,17 +119,7 @@ pub(crate) fn create(
     interface: IfIndex,
     side: Side,
 ) -> io::Result<OwnedFd> {
-    let mut attribute = CreateAttribute {
-        program: number(program),
-        target: interface.get(),
-        place: side as u32,
-        flags: 0,
-        relative: 0,
-        padding: 0,
-        expected_revision: 0,
-    };
-    // SAFETY: the attribute holds no address, and the command makes a descriptor.
-    unsafe { call_for_fd(Command::LinkCreate, &mut attribute) }
+    create_at(program, interface.get(), side as u32, 0)
 }
 
 /// Attaches a program to the sockets of a cgroup and of all below it, beside those that are there.
@@ -121,11 +128,24 @@ pub(crate) fn create_at_cgroup(
     cgroup: BorrowedFd<'_>,
     place: SocketCall,
 ) -> io::Result<OwnedFd> {
+    create_at(program, number(cgroup), place as u32, 0)
+}
+
+/// Attaches a program to a device's driver, which has room for one.
+pub(crate) fn create_at_driver(
+    program: BorrowedFd<'_>,
+    interface: IfIndex,
+    mode: DriverMode,
+) -> io::Result<OwnedFd> {
+    create_at(program, interface.get(), AT_DRIVER, mode as u32)
+}
+
+fn create_at(program: BorrowedFd<'_>, target: u32, place: u32, flags: u32) -> io::Result<OwnedFd> {
     let mut attribute = CreateAttribute {
         program: number(program),
-        target: number(cgroup),
-        place: place as u32,
-        flags: 0,
+        target,
+        place,
+        flags,
         relative: 0,
         padding: 0,
         expected_revision: 0,

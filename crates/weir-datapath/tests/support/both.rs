@@ -13,13 +13,16 @@ use weir_abi::{DropReason, FlowEntry, FlowKey, Generation, IfIndex, Seconds};
 use weir_datapath::{Datapath, EventSource, TestRun, clock};
 use weir_packet::memory::MemoryPacket;
 use weir_verdict::memory::MemoryTables;
-use weir_verdict::{Redirect, Tables as _, Verdict, Workspace};
+use weir_verdict::{Redirect, Tables as _, Verdict, Workspace, accelerate};
 use zerocopy::IntoBytes as _;
 
 /// `TC_ACT_OK`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`
 const PASS: i32 = 0;
 const DROP: i32 = 2;
 const REDIRECT: i32 = 7;
+/// `XDP_PASS`, `XDP_TX`
+const XDP_PASS: i32 = 2;
+const XDP_TX: i32 = 3;
 /// On packets that the programs sent to a device: the only part of a redirect that a test run shows.
 const MARK_DONE: u32 = 0x5700_0000;
 /// Seconds that the two clocks may be apart: the programs read a coarse one, and time passes.
@@ -33,6 +36,10 @@ pub(crate) struct Both {
     events: RefCell<EventSource>,
     /// Whether the tables are compared after every packet.
     pub(crate) thorough: Cell<bool>,
+    /// Whether packets from the network meet the program at the driver first.
+    pub(crate) accelerated: Cell<bool>,
+    /// Packets that went no further than there.
+    pub(crate) driven: Cell<u32>,
     /// Rows whose difference was told already: each is told once, with the packet that made it.
     known: RefCell<BTreeSet<String>>,
 }
@@ -48,6 +55,8 @@ impl Both {
             workspace,
             events,
             thorough: Cell::new(true),
+            accelerated: Cell::new(false),
+            driven: Cell::new(0),
             known,
         }
     }
@@ -83,7 +92,55 @@ impl Both {
         interface: IfIndex,
         frame: &[u8],
     ) -> Result<(Verdict, Vec<u8>), String> {
+        if self.accelerated.get()
+            && hook == Hook::FromNetdev
+            && let Some(ended) = self.compare_at_driver(interface, frame)?
+        {
+            self.driven.set(self.driven.get() + 1);
+            return Ok(ended);
+        }
         self.compare_segmented(hook, interface, frame, 0)
+    }
+
+    /// What became of a frame at the driver, if it went no further.
+    fn compare_at_driver(
+        &self,
+        interface: IfIndex,
+        frame: &[u8],
+    ) -> Result<Option<(Verdict, Vec<u8>)>, String> {
+        self.tables.now.set(clock::now().get());
+        let output = self.datapath.programs.run_at_driver(interface, frame, 1);
+        let output = output.map_err(|error| format!("{error} ({:?})", error.errno()))?;
+        let mut packet = MemoryPacket::new(frame.to_vec());
+        let mut workspace = self.workspace.borrow_mut();
+        let fate = accelerate::forward(&mut packet, &self.tables, interface, &mut workspace);
+        let verdict = fate.verdict();
+        let expected = match verdict {
+            Verdict::Pass => XDP_PASS,
+            Verdict::Redirect(Redirect::Egress(to)) if to == interface => XDP_TX,
+            Verdict::Redirect(_) | Verdict::Drop(_) | Verdict::Answer(..) => {
+                return Err(format!("at the driver: {verdict:?}"));
+            }
+        };
+        let mut problem = String::new();
+        if self.thorough.get() {
+            problem = self.new_difference();
+        }
+        if output.verdict != expected {
+            let found = output.verdict;
+            write!(problem, "\nkernel {found} memory {expected}").unwrap();
+        }
+        if output.frame != packet.bytes() {
+            let (kernel, memory) = (hex(&output.frame), hex(packet.bytes()));
+            write!(problem, "\nkernel\n{kernel}\nmemory\n{memory}").unwrap();
+        }
+        if verdict == Verdict::Pass && packet.bytes() != frame {
+            problem += "\npassed on, and not as it came";
+        }
+        if !problem.is_empty() {
+            return Err(format!("at the driver: {verdict:?}{problem}"));
+        }
+        Ok((verdict != Verdict::Pass).then_some((verdict, output.frame)))
     }
 
     fn compare_segmented(

@@ -151,6 +151,19 @@ pub(crate) fn e8_datagrams_stick_too(ground: &Ground<'_>) {
     }
 }
 
+/// The choice of a backend by the connection's tuple, which is another one for each port, gives way to the client's.
+pub(crate) fn e9_a_choice_by_tuple_keeps_to_the_client(ground: &Ground<'_>) {
+    assert_eq!(ground.variant.algorithm, "maglev");
+    ground.apply([sticky(service_of("NodePort", "web"), 100)]);
+    ground.apply(servers());
+    let port = ground.node_port("web", 0);
+    for ask in both_protocols(both_families([ask("world", "node:n1").port(port)])) {
+        stick(ground, &ask);
+    }
+    ground.apply([service_of("NodePort", "web")]);
+    spread(ground, &ask("world", "node:n1").port(port));
+}
+
 pub(crate) fn e10_each_port_of_a_service_has_its_own_affinity(ground: &Ground<'_>) {
     let two = json!([
         {"name": "a", "port": 80, "targetPort": "http"},

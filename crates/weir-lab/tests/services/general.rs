@@ -152,6 +152,20 @@ pub(crate) fn g8_changes_are_quick(ground: &Ground<'_>) {
     assert!(times[5] < Duration::from_secs(1), "{times:?}");
 }
 
+pub(crate) fn g9_the_largest_packet_of_a_pod_fits(ground: &Ground<'_>) {
+    ground.apply([server("b0", "n1"), server("b1", "n2")]);
+    let read = ["exec", "base/c1", "--", "cat", "/sys/class/net/eth0/mtu"];
+    let mtu: u32 = ground.lab.text(&read).trim().parse().unwrap();
+    for pod in ["b0", "b1"] {
+        for (family, headers) in [(4, 28), (6, 48)] {
+            // Sent whole, with "don't fragment".
+            let ping = ask("base/c1", &ground.own(pod)).family(family);
+            let ping = ping.set("protocol", "icmp").set("size", mtu - headers);
+            ground.answered([ping]);
+        }
+    }
+}
+
 pub(crate) fn g10_connections_outlive_agents(ground: &Ground<'_>) {
     ground.apply([
         service_of("NodePort", "web"),

@@ -21,6 +21,9 @@ pub(crate) struct Variant {
     pub(crate) routing: &'static str,
     /// How answers of backends on other nodes come back.
     pub(crate) mode: &'static str,
+    pub(crate) algorithm: &'static str,
+    /// Whether drivers forward.
+    pub(crate) acceleration: &'static str,
     /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
     pub(crate) usual: bool,
 }
@@ -98,6 +101,8 @@ fn build(variant: Variant) -> Lab {
             "routingMode": variant.routing,
             "socketLB": variant.socket_lb,
             "loadBalancerMode": variant.mode,
+            "loadBalancerAlgorithm": variant.algorithm,
+            "loadBalancerAcceleration": variant.acceleration,
         },
     });
     let clients = NODES.iter().zip(CLIENTS).map(|(node, client)| {
