@@ -5,13 +5,14 @@
 //! it does, later.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 
 use weir_abi::IfIndex;
 
-use crate::loader::Activation;
+use crate::pinned_link::{self, Attached, Place};
 use crate::sys::link::{self, DriverMode, LinkInfo};
-use crate::{Attached, Datapath, Error, Result, pins, sys};
+use crate::{Datapath, Error, Programs, Result, pins};
 
 /// Who runs the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -62,20 +63,45 @@ pub struct DriverLink {
     pub alive: bool,
 }
 
-fn pin_name(how: Acceleration, interface: IfIndex) -> String {
-    format!("{}-{interface}", how.prefix())
+/// A device's driver, and who runs its program.
+pub(crate) struct AtDriver {
+    how: Acceleration,
+    interface: IfIndex,
 }
 
-fn parse_pin_name(name: &str) -> Option<(Acceleration, IfIndex)> {
-    let (prefix, interface) = name.rsplit_once('-')?;
-    let mut all = Acceleration::ALL.into_iter();
-    let how = all.find(|how| how.prefix() == prefix)?;
-    interface.parse().ok().map(|index| (how, IfIndex(index)))
+impl AtDriver {
+    fn pin_name(&self) -> String {
+        format!("{}-{}", self.how.prefix(), self.interface)
+    }
+
+    /// What a link's pin is for; none where the name is not one of such a link.
+    pub(crate) fn of_pin(name: &str) -> Option<Self> {
+        let (prefix, interface) = name.rsplit_once('-')?;
+        let mut all = Acceleration::ALL.into_iter();
+        let how = all.find(|how| how.prefix() == prefix)?;
+        let interface = IfIndex(interface.parse().ok()?);
+        Some(Self { how, interface })
+    }
+
+    fn has(&self, info: &LinkInfo) -> bool {
+        info.kind == link::XDP && info.interface == self.interface
+    }
 }
 
-/// Whether a pin is that of a link at a driver.
-pub(crate) fn is_pin(name: &str) -> bool {
-    parse_pin_name(name).is_some()
+impl Place for AtDriver {
+    fn runs(&self, link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+        let info = link::info(link)?;
+        Ok(self.has(&info).then_some(info.program))
+    }
+
+    fn refused(&self, action: &'static str, source: io::Error) -> Error {
+        Error::Link {
+            action,
+            hook: Programs::AT_DRIVER,
+            interface: self.interface,
+            source,
+        }
+    }
 }
 
 impl Datapath {
@@ -83,29 +109,21 @@ impl Datapath {
     /// where somebody else is to run it from now on.
     pub fn accelerate(&self, interface: IfIndex, how: Acceleration) -> Result<Attached> {
         for other in Acceleration::ALL.into_iter().filter(|other| *other != how) {
-            pins::unpin(&self.root.links().join(pin_name(other, interface)))?;
+            pins::unpin(&self.pin_at_driver(other, interface))?;
         }
-        let pin = self.root.links().join(pin_name(how, interface));
-        if let Some(old) = open(&pin)? {
-            match self.replace(&old, interface) {
-                Ok(Some(attached)) => return Ok(attached),
-                Ok(None) => pins::unpin(&pin)?,
-                Err(source) => return Err(refused("update", interface, source)),
-            }
-        }
-        let program = self.programs.at_driver();
-        let new = link::create_at_driver(program.as_fd(), interface, how.mode())
-            .map_err(|source| refused("attach", interface, source))?;
-        sys::pin::pin(new.as_fd(), &pin)
-            .map_err(|source| Error::file("pin link at", &pin, source))?;
-        Ok(Attached::New)
+        let place = AtDriver { how, interface };
+        let pin = self.pin_at_driver(how, interface);
+        pinned_link::put(&pin, self.programs.at_driver(), &place, |program| {
+            link::create_at_driver(program, interface, how.mode())
+                .map_err(|source| place.refused("attach", source))
+        })
     }
 
     /// Takes the program away from a device's driver; answers whether it was there.
     pub fn stop_accelerating(&self, interface: IfIndex) -> Result<bool> {
         let mut found = false;
         for how in Acceleration::ALL {
-            let pin = self.root.links().join(pin_name(how, interface));
+            let pin = self.pin_at_driver(how, interface);
             found |= pin.exists();
             pins::unpin(&pin)?;
         }
@@ -116,87 +134,28 @@ impl Datapath {
     pub fn driver_links(&self) -> Result<Vec<DriverLink>> {
         let mut links = Vec::new();
         for name in pins::names_in(&self.root.links())? {
-            let Some((how, interface)) = parse_pin_name(&name) else {
+            let Some(place) = AtDriver::of_pin(&name) else {
                 continue;
             };
-            let Some(open) = open(&self.root.links().join(&name))? else {
+            let Some(open) = pinned_link::open(&self.root.links().join(&name))? else {
                 continue;
             };
-            let info =
-                link::info(open.as_fd()).map_err(|source| refused("inspect", interface, source))?;
+            let info = link::info(open.as_fd());
+            let info = info.map_err(|source| place.refused("inspect", source))?;
             links.push(DriverLink {
-                how,
-                interface,
+                how: place.how,
+                interface: place.interface,
                 program: info.program,
-                alive: is_alive(&info, interface),
+                alive: place.has(&info),
             });
         }
         Ok(links)
     }
 
-    /// Puts the new program into the pinned links at drivers; goes on after failures.
-    pub(crate) fn take_over_drivers(&self, activation: &mut Activation) -> Result<()> {
-        let names = pins::names_in(&self.root.links())?;
-        for name in names.into_iter().filter(|name| is_pin(name)) {
-            match self.take_over_driver(&name) {
-                Ok(true) => activation.updated.push(name),
-                Ok(false) => activation.removed.push(name),
-                Err(error) => activation.failed.push(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the link runs the new program now; otherwise it was stale and is removed.
-    fn take_over_driver(&self, name: &str) -> Result<bool> {
-        let pin = self.root.links().join(name);
-        let (Some((_, interface)), Some(old)) = (parse_pin_name(name), open(&pin)?) else {
-            return Ok(false);
-        };
-        match self.replace(&old, interface) {
-            Ok(Some(_)) => Ok(true),
-            Ok(None) => pins::unpin(&pin).map(|()| false),
-            Err(source) => Err(refused("update", interface, source)),
-        }
-    }
-
-    /// Updates a link unless it is dead (then: none).
-    fn replace(&self, old: &OwnedFd, interface: IfIndex) -> io::Result<Option<Attached>> {
-        let info = link::info(old.as_fd())?;
-        if !is_alive(&info, interface) {
-            return Ok(None);
-        }
-        let program = self.programs.at_driver();
-        if info.program == program.id() {
-            return Ok(Some(Attached::Unchanged));
-        }
-        match link::update(old.as_fd(), program.as_fd()) {
-            Ok(()) => Ok(Some(Attached::Updated)),
-            // The device went away between the two calls.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn is_alive(info: &LinkInfo, interface: IfIndex) -> bool {
-    info.kind == link::XDP && info.interface == interface
-}
-
-fn open(pin: &std::path::Path) -> Result<Option<OwnedFd>> {
-    match sys::pin::get(pin) {
-        Ok(link) => Ok(Some(link)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file("open pinned link", pin, error)),
-    }
-}
-
-fn refused(action: &'static str, interface: IfIndex, source: io::Error) -> Error {
-    Error::Link {
-        action,
-        hook: crate::Programs::AT_DRIVER,
-        interface,
-        source,
+    fn pin_at_driver(&self, how: Acceleration, interface: IfIndex) -> PathBuf {
+        self.root
+            .links()
+            .join(AtDriver { how, interface }.pin_name())
     }
 }
 
@@ -206,12 +165,14 @@ mod tests {
 
     #[test]
     fn names_of_pins_are_found_again() {
+        let interface = IfIndex(7);
         for how in Acceleration::ALL {
-            let name = pin_name(how, IfIndex(7));
-            assert_eq!(parse_pin_name(&name), Some((how, IfIndex(7))));
+            let name = AtDriver { how, interface }.pin_name();
+            let found = AtDriver::of_pin(&name).unwrap();
+            assert_eq!((found.how, found.interface), (how, interface));
             assert_eq!(pins::parse_link_name(&name), None);
         }
-        assert!(!is_pin("from_netdev-7"));
-        assert!(!is_pin("at_driver-x"));
+        assert!(AtDriver::of_pin("from_netdev-7").is_none());
+        assert!(AtDriver::of_pin("at_driver-x").is_none());
     }
 }

@@ -19,6 +19,7 @@ mod links;
 mod loader;
 mod maps;
 mod object;
+mod pinned_link;
 mod pins;
 mod read_back;
 mod rows;
@@ -35,12 +36,13 @@ pub use dry_run::{DryOutput, DryRun};
 pub use error::{Error, Result};
 pub use events::EventSource;
 pub use frame_run::FrameOutput;
-pub use links::{Attached, LinkState};
+pub use links::LinkState;
 pub use loader::{
     Activation, Datapath, LoadReport, Loader, Migrated, Program, Programs, Replaced, Resized,
 };
 pub use maps::{MapUsage, Maps};
 pub use object::embedded as embedded_object;
+pub use pinned_link::Attached;
 pub use pins::PinRoot;
 pub use rows::{Failure, Outcome, carry_out, execute};
 pub use shape::Shape;

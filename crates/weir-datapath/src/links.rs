@@ -5,27 +5,17 @@
 //! goes away, or moves to another namespace, the kernel detaches the link and its pin becomes stale.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use weir_abi::IfIndex;
 use weir_abi::observation::Hook;
 
-use crate::loader::{Activation, Program};
+use crate::drivers::AtDriver;
+use crate::loader::Activation;
+use crate::pinned_link::{self, Attached, Place};
 use crate::socket_hook::SocketHook;
 use crate::sys::link::{self, LinkInfo, Side};
-use crate::{Datapath, Error, Result, drivers, pins, sys};
-
-/// How a program came to be at an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attached {
-    /// It was not there before.
-    New,
-    /// Another program was there and was replaced without a gap.
-    Updated,
-    /// This very program was there already.
-    Unchanged,
-}
+use crate::{Datapath, Error, Result, pins};
 
 /// A pinned link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,19 +42,12 @@ impl Datapath {
     /// Puts the program of a hook at an interface and pins the link. Whatever Weir had there is updated in place.
     pub fn attach(&self, hook: Hook, interface: IfIndex) -> Result<Attached> {
         let program = self.programs.get(hook);
+        let place = AtInterface { hook, interface };
         let pin = self.root.link(hook, interface);
-        if let Some(old) = open(&pin, hook, interface)? {
-            match replace(&old, program, interface) {
-                Ok(Some(attached)) => return Ok(attached),
-                Ok(None) => pins::unpin(&pin)?,
-                Err(source) => return Err(refused("update", hook, interface, source)),
-            }
-        }
-        let new = link::create(program.as_fd(), interface, side(hook))
-            .map_err(|source| explained(program, hook, interface, source))?;
-        sys::pin::pin(new.as_fd(), &pin)
-            .map_err(|source| Error::file("pin link at", &pin, source))?;
-        Ok(Attached::New)
+        pinned_link::put(&pin, program, &place, |program| {
+            link::create(program, interface, side(hook))
+                .map_err(|source| explained(program, &place, source))
+        })
     }
 
     /// Takes every program of Weir away from an interface; answers how many there were.
@@ -88,15 +71,17 @@ impl Datapath {
             let Some((hook, interface)) = pins::parse_link_name(&name) else {
                 continue;
             };
-            let Some(open) = open(&self.root.link(hook, interface), hook, interface)? else {
+            let Some(open) = pinned_link::open(&self.root.link(hook, interface))? else {
                 continue;
             };
-            let info = inspect(&open, hook, interface)?;
+            let place = AtInterface { hook, interface };
+            let info = link::info(open.as_fd());
+            let info = info.map_err(|source| place.refused("inspect", source))?;
             links.push(LinkState {
                 hook,
                 interface,
                 program: info.program,
-                alive: is_alive(&info, interface),
+                alive: place.has(&info),
             });
         }
         Ok(links)
@@ -114,92 +99,72 @@ impl Datapath {
 
     /// Puts the programs into every pinned link; goes on after failures.
     pub(crate) fn take_over_links(&self, activation: &mut Activation) -> Result<()> {
-        let names = pins::names_in(&self.root.links())?;
-        let at_interface =
-            |name: &&String| SocketHook::from_name(name).is_none() && !drivers::is_pin(name);
-        for name in names.iter().filter(at_interface).cloned() {
-            match self.take_over(&name) {
-                Ok(true) => activation.updated.push(name),
-                Ok(false) => activation.removed.push(name),
-                Err(error) => activation.failed.push(error),
+        let links = self.root.links();
+        for name in pins::names_in(&links)? {
+            if SocketHook::from_name(&name).is_some() {
+                continue;
+            }
+            let pin = links.join(&name);
+            if let Some((hook, interface)) = pins::parse_link_name(&name) {
+                let place = AtInterface { hook, interface };
+                let program = self.programs.get(hook);
+                pinned_link::take_over(&pin, Some(program), &place, activation);
+            } else if let Some(place) = AtDriver::of_pin(&name) {
+                let program = self.programs.at_driver();
+                pinned_link::take_over(&pin, Some(program), &place, activation);
+            } else {
+                // A program that this version does not have would go on with maps that nobody fills.
+                match pins::unpin(&pin) {
+                    Ok(()) => activation.removed.push(name),
+                    Err(error) => activation.failed.push(error),
+                }
             }
         }
         self.take_over_sockets(activation);
-        self.take_over_drivers(activation)
+        Ok(())
+    }
+}
+
+/// The traffic of an interface, one way.
+struct AtInterface {
+    hook: Hook,
+    interface: IfIndex,
+}
+
+impl AtInterface {
+    fn has(&self, info: &LinkInfo) -> bool {
+        info.kind == link::TCX && info.interface == self.interface
+    }
+}
+
+impl Place for AtInterface {
+    fn runs(&self, link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+        let info = link::info(link)?;
+        Ok(self.has(&info).then_some(info.program))
     }
 
-    /// Whether the link runs the new program now; otherwise it was stale and is removed.
-    fn take_over(&self, name: &str) -> Result<bool> {
-        let pin = self.root.links().join(name);
-        // A program that this version does not have would go on with maps that nobody fills.
-        let Some((hook, interface)) = pins::parse_link_name(name) else {
-            return pins::unpin(&pin).map(|()| false);
-        };
-        let Some(old) = open(&pin, hook, interface)? else {
-            return Ok(false);
-        };
-        match replace(&old, self.programs.get(hook), interface) {
-            Ok(Some(_)) => Ok(true),
-            Ok(None) => pins::unpin(&pin).map(|()| false),
-            Err(source) => Err(refused("update", hook, interface, source)),
+    fn refused(&self, action: &'static str, source: io::Error) -> Error {
+        Error::Link {
+            action,
+            hook: self.hook.name(),
+            interface: self.interface,
+            source,
         }
-    }
-}
-
-/// Updates a link unless it is dead (then: none).
-fn replace(old: &OwnedFd, program: &Program, interface: IfIndex) -> io::Result<Option<Attached>> {
-    let info = link::info(old.as_fd())?;
-    if !is_alive(&info, interface) {
-        return Ok(None);
-    }
-    if info.program == program.id() {
-        return Ok(Some(Attached::Unchanged));
-    }
-    match link::update(old.as_fd(), program.as_fd()) {
-        Ok(()) => Ok(Some(Attached::Updated)),
-        // The interface went away between the two calls.
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_alive(info: &LinkInfo, interface: IfIndex) -> bool {
-    info.kind == link::TCX && info.interface == interface
-}
-
-fn open(pin: &Path, hook: Hook, interface: IfIndex) -> Result<Option<OwnedFd>> {
-    match sys::pin::get(pin) {
-        Ok(link) => Ok(Some(link)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(refused("open the pinned link of", hook, interface, error)),
-    }
-}
-
-fn inspect(open: &OwnedFd, hook: Hook, interface: IfIndex) -> Result<LinkInfo> {
-    link::info(open.as_fd()).map_err(|source| refused("inspect", hook, interface, source))
-}
-
-fn refused(action: &'static str, hook: Hook, interface: IfIndex, source: io::Error) -> Error {
-    Error::Link {
-        action,
-        hook: hook.name(),
-        interface,
-        source,
     }
 }
 
 /// A kernel without tcx answers `EINVAL` to everything, one with tcx `ENODEV` to an interface that cannot be.
-fn explained(program: &Program, hook: Hook, interface: IfIndex, source: io::Error) -> Error {
+fn explained(program: BorrowedFd<'_>, place: &AtInterface, source: io::Error) -> Error {
     const NOBODY: IfIndex = IfIndex(i32::MAX.cast_unsigned());
     if source.raw_os_error() == Some(libc::EINVAL)
-        && let Err(probe) = link::create(program.as_fd(), NOBODY, side(hook))
+        && let Err(probe) = link::create(program, NOBODY, side(place.hook))
         && probe.raw_os_error() == Some(libc::EINVAL)
     {
         return Error::NoTcx {
             kernel: kernel_release(),
         };
     }
-    refused("attach", hook, interface, source)
+    place.refused("attach", source)
 }
 
 fn kernel_release() -> String {

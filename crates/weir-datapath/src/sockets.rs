@@ -6,14 +6,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::loader::{Activation, Program};
+use crate::pinned_link::{self, Attached, Place};
 use crate::socket_hook::SocketHook;
 use crate::sys::link;
-use crate::{Attached, Datapath, Error, Result, pins, sys};
+use crate::{Datapath, Error, Result, pins};
 
 /// A pinned link at a cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,25 +70,15 @@ impl Datapath {
         program: &Program,
         cgroup: &Cgroup<'_>,
     ) -> Result<Attached> {
-        let refused = |action, source| Error::Socket {
-            action,
-            hook: hook.name(),
-            cgroup: cgroup.path.to_owned(),
-            source,
+        let place = AtCgroup {
+            hook,
+            cgroup: Some(cgroup),
         };
         let pin = self.root.links().join(hook.name());
-        if let Some(old) = open(&pin)? {
-            match replace(&old, program, Some(cgroup.id)) {
-                Ok(Some(attached)) => return Ok(attached),
-                Ok(None) => pins::unpin(&pin)?,
-                Err(source) => return Err(refused("update", source)),
-            }
-        }
-        let new = link::create_at_cgroup(program.as_fd(), cgroup.directory.as_fd(), hook.call())
-            .map_err(|source| refused("attach", source))?;
-        sys::pin::pin(new.as_fd(), &pin)
-            .map_err(|source| Error::file("pin link at", &pin, source))?;
-        Ok(Attached::New)
+        pinned_link::put(&pin, program, &place, |program| {
+            link::create_at_cgroup(program, cgroup.directory.as_fd(), hook.call())
+                .map_err(|source| place.refused("attach", source))
+        })
     }
 
     /// Takes the socket programs away; answers how many there were.
@@ -108,7 +99,7 @@ impl Datapath {
         let mut links = Vec::new();
         for &hook in SocketHook::ALL {
             let pin = self.root.links().join(hook.name());
-            if let Some(open) = open(&pin)? {
+            if let Some(open) = pinned_link::open(&pin)? {
                 let info = link::cgroup_info(open.as_fd())
                     .map_err(|source| Error::file("inspect link", &pin, source))?;
                 links.push(SocketLink {
@@ -121,60 +112,39 @@ impl Datapath {
         Ok(links)
     }
 
-    /// Puts the new program into one pinned link; false: the link was stale and is removed.
-    pub(crate) fn take_over_socket(&self, hook: SocketHook) -> Result<bool> {
-        let pin = self.root.links().join(hook.name());
-        let Some(old) = open(&pin)? else {
-            return Ok(false);
-        };
-        // A program that this version does not have would go on with maps that nobody fills.
-        let Some(program) = self.programs.socket(hook) else {
-            return pins::unpin(&pin).map(|()| false);
-        };
-        match replace(&old, program, None) {
-            Ok(Some(_)) => Ok(true),
-            Ok(None) => pins::unpin(&pin).map(|()| false),
-            Err(source) => Err(Error::file("update link", &pin, source)),
-        }
-    }
-
     /// Puts the programs into the pinned links at cgroups; goes on after failures.
     pub(crate) fn take_over_sockets(&self, activation: &mut Activation) {
         for &hook in SocketHook::ALL {
-            if !self.root.links().join(hook.name()).exists() {
-                continue;
-            }
-            match self.take_over_socket(hook) {
-                Ok(true) => activation.updated.push(hook.name().to_owned()),
-                Ok(false) => activation.removed.push(hook.name().to_owned()),
-                Err(error) => activation.failed.push(error),
-            }
+            let pin = self.root.links().join(hook.name());
+            let place = AtCgroup { hook, cgroup: None };
+            pinned_link::take_over(&pin, self.programs.socket(hook), &place, activation);
         }
     }
 }
 
-/// Updates a link unless it is dead or at another cgroup than the one wanted (then: none).
-fn replace(old: &OwnedFd, program: &Program, cgroup: Option<u64>) -> io::Result<Option<Attached>> {
-    let info = link::cgroup_info(old.as_fd())?;
-    let elsewhere = cgroup.is_some_and(|wanted| wanted != info.cgroup);
-    if info.kind != link::CGROUP || info.cgroup == 0 || elsewhere {
-        return Ok(None);
-    }
-    if info.program == program.id() {
-        return Ok(Some(Attached::Unchanged));
-    }
-    match link::update(old.as_fd(), program.as_fd()) {
-        Ok(()) => Ok(Some(Attached::Updated)),
-        // The cgroup went away between the two calls.
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// The sockets of a cgroup: of this one, or of whichever a link is at.
+struct AtCgroup<'a> {
+    hook: SocketHook,
+    cgroup: Option<&'a Cgroup<'a>>,
 }
 
-fn open(pin: &Path) -> Result<Option<OwnedFd>> {
-    match sys::pin::get(pin) {
-        Ok(link) => Ok(Some(link)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file("open pinned link", pin, error)),
+impl Place for AtCgroup<'_> {
+    fn runs(&self, link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+        let info = link::cgroup_info(link)?;
+        let elsewhere = self.cgroup.is_some_and(|wanted| wanted.id != info.cgroup);
+        let dead = info.kind != link::CGROUP || info.cgroup == 0;
+        Ok((!dead && !elsewhere).then_some(info.program))
+    }
+
+    fn refused(&self, action: &'static str, source: io::Error) -> Error {
+        Error::Socket {
+            action,
+            hook: self.hook.name(),
+            cgroup: self.cgroup.map_or_else(
+                || PathBuf::from("(pinned)"),
+                |cgroup| cgroup.path.to_owned(),
+            ),
+            source,
+        }
     }
 }

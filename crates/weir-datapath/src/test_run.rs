@@ -127,22 +127,15 @@ impl<'packet> TestRun<'packet> {
     pub fn run(&self, program: &Program) -> Result<TestOutput> {
         let mut packet = vec![0; self.packet.len() + HEADROOM];
         let mut context = SkBuff::new_zeroed();
-        let answer = loop {
-            let answer = sys::run::test(
-                program.as_fd(),
-                self.packet,
-                &mut packet,
-                self.context.as_bytes(),
-                context.as_mut_bytes(),
-                self.repeat,
-            );
-            match answer {
-                // A signal ends a long run.
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                answer => break answer,
-            }
-        };
-        let answer = answer.map_err(|source| Error::Run {
+        let answer = sys::run::test(
+            program.as_fd(),
+            self.packet,
+            &mut packet,
+            self.context.as_bytes(),
+            context.as_mut_bytes(),
+            self.repeat,
+        )
+        .map_err(|source| Error::Run {
             program: program.name(),
             length: self.packet.len(),
             source,

@@ -64,7 +64,12 @@ pub(crate) fn test(
         padding: 0,
     };
     // SAFETY: the addresses and sizes describe the four slices, which outlive the call.
-    unsafe { call(Command::TestRun, &mut attribute) }?;
+    while let Err(error) = unsafe { call(Command::TestRun, &mut attribute) } {
+        // A signal ends a long run.
+        if error.raw_os_error() != Some(libc::EINTR) {
+            return Err(error);
+        }
+    }
     Ok(Answer {
         verdict: attribute.verdict.cast_signed(),
         packet_length: attribute.packet_out_size as usize,
