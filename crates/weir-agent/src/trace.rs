@@ -10,6 +10,7 @@
 //! meant by a question, `side` for what policy has to say.
 
 mod frame;
+mod hop;
 mod lookups;
 mod place;
 mod run;

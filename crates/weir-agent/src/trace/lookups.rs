@@ -10,11 +10,11 @@ use weir_api::trace::Lookup;
 use weir_verdict::Tables as _;
 
 use super::frame::has_ports;
+use super::hop::{Hop, socket};
 use super::place::of_address;
 use super::scene::Scene;
 use super::side::party;
 use super::view::View;
-use super::walk::{Hop, socket};
 
 /// In the order in which the program asks.
 pub(super) fn of(scene: &Scene<'_>, hop: &Hop) -> Vec<Lookup> {

@@ -17,10 +17,10 @@ use weir_verdict::policy::ask;
 use weir_verdict::source::world;
 
 use super::TraceError;
+use super::hop::Hop;
 use super::place::{Party, What, of_address};
 use super::scene::Scene;
 use super::view::View;
-use super::walk::Hop;
 use crate::directory::whole_policy;
 
 /// May it leave its source?

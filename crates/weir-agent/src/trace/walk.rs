@@ -2,7 +2,6 @@
 //! The way of a packet: from program to program, until it is delivered, dropped or out of sight.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use weir_abi::observation::Hook;
 use weir_abi::service::FrontendKey;
@@ -12,29 +11,18 @@ use weir_model::NodeName;
 
 use super::TraceError;
 use super::frame::{Opening, has_ports, tuple};
+use super::hop::{Hop, socket};
 use super::lookups;
 use super::place::{Party, Target, What, of_address};
 use super::run::Seen;
 use super::scene::Scene;
 use super::side::{egress, ingress};
-use super::view::View;
 
 /// Programs that one packet meets, at most: pod, node with the frontend, node with the backend, and one more.
 const HOPS: usize = 5;
 /// Source ports that are tried until one belongs to no connection.
 const FIRST_PORT: u16 = 54_321;
 const PORTS: u16 = 256;
-
-/// A program that the packet met.
-pub(super) struct Hop {
-    pub(super) view: Rc<View>,
-    pub(super) hook: Hook,
-    pub(super) interface: IfIndex,
-    pub(super) arrives: FlowKey,
-    /// The packet as it goes on, or would have gone on had it not been dropped.
-    pub(super) leaves: FlowKey,
-    pub(super) seen: Seen,
-}
 
 /// Where a packet comes in next.
 struct Place {
@@ -436,18 +424,4 @@ fn translations(scene: &Scene<'_>, hop: &Hop) -> Vec<String> {
 fn packet(key: &FlowKey) -> String {
     let (from, to) = (socket(key, true), socket(key, false));
     format!("{from} -> {to} {}", key.protocol)
-}
-
-/// One end of a tuple.
-pub(super) fn socket(key: &FlowKey, source: bool) -> String {
-    let (address, port) = if source {
-        (key.source, key.source_port)
-    } else {
-        (key.destination, key.destination_port)
-    };
-    match address.to_ip() {
-        ip if !has_ports(key.protocol) => ip.to_string(),
-        IpAddr::V4(ip) => format!("{ip}:{}", port.get()),
-        IpAddr::V6(ip) => format!("[{ip}]:{}", port.get()),
-    }
 }

@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) use addresses::nth;
 pub(crate) use admission::Admission;
-pub(crate) use balancer::{Balancer, Vips};
+pub(crate) use balancer::Balancer;
 
 /// The label of a slice that names its service.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";

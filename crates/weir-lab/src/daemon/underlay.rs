@@ -5,6 +5,7 @@
 //! underlay's router, which knows each node's pod CIDRs, so that a host outside sees pods and pods see it by their
 //! own addresses unless the dataplane masquerades.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -13,8 +14,10 @@ use weir_net::{
     Family, IfIndex, LinkChange, NetNamespace, Netlink, Offload, Route, Veth, offload, sysctl,
 };
 
-use super::services::Vips;
 use crate::config::{External, Node, Topology};
+
+/// Which nodes take what goes to an address outside.
+pub(crate) type Vips = BTreeMap<IpAddr, BTreeSet<String>>;
 
 const BRIDGE: &str = "underlay";
 /// The interface of every node and external host.

@@ -9,7 +9,6 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
-    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -110,7 +109,7 @@ async fn accept(service: Service, listener: TcpListener) {
                 tokio::task::spawn_local(async move {
                     let conversation = match service {
                         Service::Echo(name) => {
-                            let source = plain(peer).to_string();
+                            let source = socket::plain(peer).to_string();
                             converse(stream, &Greeting { name, source }).await
                         }
                         Service::Names(table) => dns::converse(stream, &table).await,
@@ -200,13 +199,4 @@ async fn serve_page(
     write.write_all(answer.as_bytes()).await?;
     write.shutdown().await?;
     Ok(())
-}
-
-/// An address as the client knows it: IPv4 clients of a socket for both families look like `::ffff:a.b.c.d`.
-pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
-        ip @ IpAddr::V4(_) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

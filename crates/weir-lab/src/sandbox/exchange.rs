@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{echo::plain, socket};
+use super::socket::{self, plain};
 use crate::protocol::{Greeting, Path, Protocol};
 
 /// A datagram that got no answer is sent again, so that a full neighbour queue does not look like a verdict.

@@ -21,9 +21,8 @@ use std::{
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::{
-    echo::plain,
     exchange::{RESEND, Reply},
-    socket,
+    socket::{self, plain},
 };
 use crate::protocol::{Greeting, Path, Protocol};
 use packet::{Chunk, Packet};

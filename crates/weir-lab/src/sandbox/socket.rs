@@ -178,3 +178,12 @@ pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
         _ => Outcome::Error,
     }
 }
+
+/// An address as the client knows it: IPv4 clients of a socket for both families look like `::ffff:a.b.c.d`.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
+        ip @ IpAddr::V4(_) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -16,8 +16,8 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::{
     dns::{self, Transport},
-    echo::{Service, plain},
-    socket,
+    echo::Service,
+    socket::{self, plain},
 };
 use crate::protocol::{Greeting, Protocol};
 

@@ -2,10 +2,7 @@
 //! The load balancer in front of the cluster: it gives services addresses, and the underlay's router sends what goes to
 //! them to the nodes, as a load balancer that announces them by routing does.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -13,7 +10,10 @@ use serde_json::{Value, json};
 use weir_net::{Family, NetNamespace};
 
 use super::{
-    super::{store::Store, underlay},
+    super::{
+        store::Store,
+        underlay::{self, Vips},
+    },
     SERVICE_NAME,
     addresses::Search,
     condition, families, kind_of,
@@ -113,9 +113,6 @@ fn external_ips(service: &Object) -> Vec<IpAddr> {
     let texts = service.texts("/spec/externalIPs");
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
-
-/// Which nodes take what goes to an address outside.
-pub(crate) type Vips = BTreeMap<IpAddr, BTreeSet<String>>;
 
 /// The router's end of the load balancer.
 #[derive(Debug)]
