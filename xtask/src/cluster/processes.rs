@@ -15,8 +15,8 @@ use crate::process::{command, display};
 /// A process that was started once. Its id alone may have passed to a stranger; with the start time it names one
 /// process for good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Process {
-    pub(super) id: u32,
+pub(crate) struct Process {
+    pub(crate) id: u32,
     started: u64,
 }
 
@@ -69,7 +69,7 @@ fn start_time(id: u32) -> Option<u64> {
 }
 
 /// Starts a command that outlives this program; what it prints goes to the log of that name.
-pub(super) fn start(place: &Place, name: &str, program: &mut Command) -> Result<Process> {
+pub(crate) fn start(place: &Place, name: &str, program: &mut Command) -> Result<Process> {
     let log = place.logs().join(format!("{name}.log"));
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     // A session of its own: Ctrl-C at the terminal is not for the cluster.
@@ -112,7 +112,7 @@ pub(super) fn end_all(place: &Place) -> Result<()> {
     clippy::disallowed_methods,
     reason = "the one loop that waits for other programs, each time with a deadline"
 )]
-pub(super) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !holds() {
         if Instant::now() > deadline {
@@ -124,7 +124,7 @@ pub(super) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool
 }
 
 /// Runs a command to its end; what it printed is told when it fails.
-pub(super) fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     crate::process::stdout_of(command).map(drop)
 }
 
@@ -137,7 +137,7 @@ pub(super) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The mount points of the cgroup hierarchies: one for version 2 alone, several where version 1 is in use.
-pub(super) fn cgroup_hierarchies() -> Result<Vec<String>> {
+pub(crate) fn cgroup_hierarchies() -> Result<Vec<String>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
     let mut places: Vec<String> = mounts
         .lines()

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One side of the comparison: a node, what translates services on it, and its client.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::api::Api;
+use super::kube_proxy::Ranked;
+use super::objects::{self, PORT, address};
+use super::pods::{self, Pod};
+use super::{kube_proxy, weir};
+use crate::cluster::place::{Node, Place};
+use crate::cluster::processes::{Process, run};
+use crate::process::command;
+
+/// What translates services.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Iptables,
+    Nftables,
+    Weir,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Weir];
+}
+
+/// How the client of a node is started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sockets {
+    /// As every pod of the node.
+    Usual,
+    /// Outside the node's cgroup, where no dataplane translates sockets: every packet is.
+    Untouched,
+}
+
+/// A node that is measured.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) kind: Kind,
+    place: Place,
+    node: Node,
+    /// Where Weir translates sockets.
+    group: Option<PathBuf>,
+    /// kube-proxy, or Weir's agent.
+    program: Process,
+    traffic: PathBuf,
+}
+
+impl Side {
+    /// Builds a node; `number` is its place among the nodes from 1 on.
+    pub(super) fn up(
+        kind: Kind,
+        (node, number): (Node, usize),
+        place: &Place,
+        api: &Api,
+        (traffic, weir): (&Path, &Path),
+    ) -> Result<Self> {
+        api.post("/api/v1/nodes", &objects::node(node, number))?;
+        pods::make(place, node)?;
+        let proxy = |mode: &str| {
+            pods::link(place, node)?;
+            kube_proxy::start_proxy(place, node, mode)
+        };
+        let (group, program) = match kind {
+            Kind::Iptables => (None, proxy("iptables")?),
+            Kind::Nftables => (None, proxy("nftables")?),
+            Kind::Weir => {
+                let group = weir::make_group(place, node)?;
+                let agent = weir::start_agent(place, api, node, &group, weir)?;
+                (Some(group), agent)
+            }
+        };
+        pods::serve(place, node, group.as_deref(), traffic)?;
+        Ok(Self {
+            kind,
+            place: place.clone(),
+            node,
+            group,
+            program,
+            traffic: traffic.to_owned(),
+        })
+    }
+
+    /// The client, about to do something with a service.
+    pub(super) fn client(&self, sockets: Sockets, what: &str, service: u32) -> Command {
+        let group = match sockets {
+            Sockets::Usual => self.group.as_deref(),
+            Sockets::Untouched => None,
+        };
+        let mut client = Pod::Client.run(&self.place, self.node, group, &self.traffic);
+        client.args(["traffic", what, &format!("{}:{PORT}", address(service))]);
+        client
+    }
+
+    /// Where the services are in the rules of iptables, on the node that has such.
+    pub(super) fn last_service(&self, last: u32) -> Result<Ranked> {
+        kube_proxy::last_service(&self.place, self.node, last)
+    }
+
+    /// Bytes of memory that its program holds.
+    pub(super) fn memory(&self) -> Result<f64> {
+        let file = format!("/proc/{}/status", self.program.id);
+        let status = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())
+            .and_then(|text| text.parse::<f64>().ok());
+        Ok(kilobytes.with_context(|| format!("{file} names no memory"))? * 1024.0)
+    }
+
+    /// How much its program has done so far, in ticks, and whether a program that it has started is at work.
+    pub(super) fn work(&self) -> Result<(u64, bool)> {
+        let folder = PathBuf::from(format!("/proc/{}", self.program.id));
+        let stat = fs::read_to_string(folder.join("stat"))
+            .with_context(|| format!("{:?}: its program has ended", self.kind))?;
+        let ticks = ticks(&stat).context("no times in /proc/PID/stat")?;
+        let threads = fs::read_dir(folder.join("task")).context("no threads in /proc/PID/task")?;
+        let helped = threads.flatten().any(|thread| {
+            fs::read_to_string(thread.path().join("children"))
+                .is_ok_and(|children| !children.trim().is_empty())
+        });
+        Ok((ticks, helped))
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        run(command("kill").args([signal, &self.program.id.to_string()]))
+    }
+}
+
+/// Ticks that a process and the children that it has buried have run.
+fn ticks(stat: &str) -> Option<u64> {
+    // The name, in brackets, may hold anything.
+    let fields = stat.rsplit_once(") ")?.1.split(' ');
+    fields
+        .skip(11)
+        .take(4)
+        .map(|one| one.parse::<u64>().ok())
+        .sum()
+}
+
+/// One side's turn: while this lives, the programs of the others stand still and take nothing from it.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    others: Vec<&'a Side>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn of(kind: Kind, sides: &'a [Side]) -> Result<Self> {
+        let others = sides.iter().filter(|side| side.kind != kind).collect();
+        let turn = Self { others };
+        turn.others
+            .iter()
+            .try_for_each(|side| side.signal("-STOP"))?;
+        Ok(turn)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for side in &self.others {
+            // Who has ended meanwhile needs no signal, and is told of where it is missed.
+            let _ = side.signal("-CONT");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_of_children_counts() {
+        let stat = "42 (kube proxy) x) S 1 2 3 4 5 6 7 8 9 10 30 12 100 8 20 0 1";
+        assert_eq!(ticks(stat), Some(150));
+    }
+}
