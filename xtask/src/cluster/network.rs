@@ -112,6 +112,6 @@ fn add_default_routes(place: &Place, part: &str) -> Result<()> {
 }
 
 /// `ip` in a namespace, with its arguments as one would type them.
-pub(crate) fn ip(place: &Place, part: &str, arguments: &str) -> Result<()> {
+pub(crate) fn ip(place: &Place, part: impl std::fmt::Display, arguments: &str) -> Result<()> {
     run(inside(place, part, "ip").args(arguments.split(' ')))
 }

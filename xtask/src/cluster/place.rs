@@ -20,7 +20,7 @@ pub(super) const WORLD: Addresses = Addresses {
     v6: "fd99::1",
 };
 pub(crate) const POD_RANGES: &str = "10.200.0.0/16,fd00:200::/48";
-pub(super) const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
+pub(crate) const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
 pub(super) const DNS: &str = "10.96.0.10";
 
 /// The addresses of one host of the underlay, without their prefix.

@@ -114,7 +114,7 @@ struct Watch {
 
 impl Watch {
     fn start(side: &Side, service: u32) -> Result<Self> {
-        let mut client = side.client(Sockets::Usual, "watch", service);
+        let mut client = side.client(Sockets::Usual, "watch", service)?;
         client.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = client
             .spawn()

@@ -57,7 +57,7 @@ pub(super) fn measure(bench: &Bench, sides: &[Side], service: u32) -> Result<Rat
                 .find(|side| side.kind == way.kind())
                 .context("a side is missing")?;
             let _turn = Turn::of(side.kind, sides)?;
-            let mut client = side.client(way.sockets(), "open", service);
+            let mut client = side.client(way.sockets(), "open", service)?;
             client.args(["--for-ms", &bench.for_ms.to_string()]);
             let one = stdout_of(&mut client)?.parse()?;
             if round > 0 {

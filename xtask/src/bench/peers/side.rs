@@ -86,14 +86,14 @@ impl Side {
     }
 
     /// The client, about to do something with a service.
-    pub(super) fn client(&self, sockets: Sockets, what: &str, service: u32) -> Command {
+    pub(super) fn client(&self, sockets: Sockets, what: &str, service: u32) -> Result<Command> {
         let group = match sockets {
             Sockets::Usual => self.group.as_deref(),
             Sockets::Untouched => None,
         };
-        let mut client = Pod::Client.run(&self.place, self.node, group, &self.traffic);
+        let mut client = Pod::Client.run(&self.place, self.node, group, &self.traffic)?;
         client.args(["traffic", what, &format!("{}:{PORT}", address(service))]);
-        client
+        Ok(client)
     }
 
     /// Where the services are in the rules of iptables, on the node that has such.

@@ -17,8 +17,9 @@ use crate::output;
 /// How long a connection may take that is only to tell who answers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often it is asked who answers.
+/// How often it is asked who answers, and where nobody did.
 const PERIOD: Duration = Duration::from_millis(1);
+const RETRY: Duration = Duration::from_millis(20);
 
 /// What opening connections, one after the other, came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,13 +99,15 @@ pub(super) fn open(client: &Client) -> Result<Opened> {
 pub(super) fn watch(server: SocketAddr) -> Result<()> {
     let mut last = String::new();
     loop {
-        // Whoever cannot be reached is asked again: rules are being changed meanwhile.
         let answered = TcpStream::connect_timeout(&server, PATIENCE)
             .map_err(anyhow::Error::from)
             .and_then(name_of);
-        if let Ok(name) = answered
-            && name != last
-        {
+        // Rules are being changed meanwhile: whoever cannot be reached is asked again.
+        let Ok(name) = answered else {
+            thread::park_timeout(RETRY);
+            continue;
+        };
+        if name != last {
             output::data(&name);
             last = name;
         }
