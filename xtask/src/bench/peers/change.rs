@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::api::Api;
 use super::objects::{self, Half, SLICES};
-use super::side::{Kind, Side, Sockets, Turn};
+use super::pods::Pod;
+use super::side::{Kind, Side, Turn};
 use crate::process::display;
 
 /// Longer than kube-proxy waits after it has written rules, before it writes some again.
@@ -114,7 +115,7 @@ struct Watch {
 
 impl Watch {
     fn start(side: &Side, service: u32) -> Result<Self> {
-        let mut client = side.client(Sockets::Usual, "watch", service)?;
+        let mut client = side.ask(Pod::Watcher, "watch", service)?;
         client.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = client
             .spawn()

@@ -75,9 +75,9 @@ pub(super) fn answers(number: u32, last: u32) -> bool {
     number.is_multiple_of(9) || number == last
 }
 
-/// The client's address, the same on every node: of the range of the third, which is Weir's.
-pub(super) fn client() -> Ipv4Addr {
-    Ipv4Addr::new(10, 200, 3, 10)
+/// The address of a client, the same on every node: of the range of the third, which is Weir's.
+pub(super) fn client(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 200, 3, 7 + number)
 }
 
 /// The address of a backend, the same on every node.

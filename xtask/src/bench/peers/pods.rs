@@ -15,23 +15,31 @@ use crate::cluster::place::{self, Node, Place, SERVICE_RANGES};
 use crate::cluster::processes::start;
 use crate::process::command;
 
-/// Who asks, or who answers.
+/// Who asks, or who answers. Who asks in another way has an address of its own: a backend takes a connection for a stale one
+/// when it comes from an address and port that it has just heard through another service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Pod {
+    /// Whose connections are measured.
     Client,
+    /// The same outside the node's cgroup, where no dataplane translates sockets: every packet is.
+    Outside,
+    /// Who tells when a change counts.
+    Watcher,
     Backend(u8),
 }
 
 impl Pod {
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        [Self::Client]
+        [Self::Client, Self::Outside, Self::Watcher]
             .into_iter()
             .chain((0..ENDPOINTS).map(Self::Backend))
     }
 
     pub(super) fn address(self) -> Ipv4Addr {
         match self {
-            Self::Client => client(),
+            Self::Client => client(0),
+            Self::Outside => client(1),
+            Self::Watcher => client(2),
             Self::Backend(number) => backend(number),
         }
     }
@@ -40,6 +48,8 @@ impl Pod {
     pub(super) fn name(self) -> String {
         match self {
             Self::Client => "client".to_owned(),
+            Self::Outside => "outside".to_owned(),
+            Self::Watcher => "watcher".to_owned(),
             Self::Backend(number) => format!("backend{number}"),
         }
     }
@@ -50,7 +60,8 @@ impl Pod {
     }
 
     /// A command in its namespaces: the network's, and the cgroup where the node has one for its pods. All pods share one
-    /// processor: what counts is then the work for a connection, not how long another processor takes to wake up.
+    /// processor: what counts is then the work for a connection, not how long another processor takes to wake up. They go
+    /// before whatever else the machine does meanwhile.
     pub(super) fn run(
         self,
         place: &Place,
@@ -58,9 +69,11 @@ impl Pod {
         group: Option<&Path>,
         program: &Path,
     ) -> Result<Command> {
-        let mut within = inside(place, self.part(node), "taskset");
-        within.args(["--cpu-list", &processor()?]).arg(program);
-        let Some(group) = group else {
+        let mut within = inside(place, self.part(node), "nice");
+        within
+            .args(["--adjustment=-10", "taskset", "--cpu-list", &processor()?])
+            .arg(program);
+        let Some(group) = group.filter(|_| self != Self::Outside) else {
             return Ok(within);
         };
         let mut join = command(place::source().join("join.sh"));

@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, Result};
 
-use super::side::{Kind, Side, Sockets, Turn};
+use super::pods::Pod;
+use super::side::{Kind, Side, Turn};
 use crate::bench::Bench;
 use crate::bench::report::median;
 use crate::bench::traffic::short::Opened;
@@ -34,10 +35,10 @@ impl Way {
         }
     }
 
-    fn sockets(self) -> Sockets {
+    fn client(self) -> Pod {
         match self {
-            Self::Iptables | Self::Nftables | Self::Weir => Sockets::Usual,
-            Self::WeirPerPacket => Sockets::Untouched,
+            Self::Iptables | Self::Nftables | Self::Weir => Pod::Client,
+            Self::WeirPerPacket => Pod::Outside,
         }
     }
 }
@@ -57,7 +58,7 @@ pub(super) fn measure(bench: &Bench, sides: &[Side], service: u32) -> Result<Rat
                 .find(|side| side.kind == way.kind())
                 .context("a side is missing")?;
             let _turn = Turn::of(side.kind, sides)?;
-            let mut client = side.client(way.sockets(), "open", service)?;
+            let mut client = side.ask(way.client(), "open", service)?;
             client.args(["--for-ms", &bench.for_ms.to_string()]);
             let one = stdout_of(&mut client)?.parse()?;
             if round > 0 {

@@ -28,15 +28,6 @@ impl Kind {
     pub(super) const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Weir];
 }
 
-/// How the client of a node is started.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Sockets {
-    /// As every pod of the node.
-    Usual,
-    /// Outside the node's cgroup, where no dataplane translates sockets: every packet is.
-    Untouched,
-}
-
 /// A node that is measured.
 #[derive(Debug)]
 pub(super) struct Side {
@@ -85,15 +76,12 @@ impl Side {
         })
     }
 
-    /// The client, about to do something with a service.
-    pub(super) fn client(&self, sockets: Sockets, what: &str, service: u32) -> Result<Command> {
-        let group = match sockets {
-            Sockets::Usual => self.group.as_deref(),
-            Sockets::Untouched => None,
-        };
-        let mut client = Pod::Client.run(&self.place, self.node, group, &self.traffic)?;
-        client.args(["traffic", what, &format!("{}:{PORT}", address(service))]);
-        Ok(client)
+    /// One of the node's clients, about to do something with a service.
+    pub(super) fn ask(&self, client: Pod, what: &str, service: u32) -> Result<Command> {
+        let mut command =
+            client.run(&self.place, self.node, self.group.as_deref(), &self.traffic)?;
+        command.args(["traffic", what, &format!("{}:{PORT}", address(service))]);
+        Ok(command)
     }
 
     /// Where the services are in the rules of iptables, on the node that has such.
