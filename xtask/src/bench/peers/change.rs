@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use super::api::Api;
 use super::objects::{self, Half, SLICES};
 use super::pods::Pod;
-use super::side::{Kind, Side, Turn};
+use super::side::{Kind, Side, Still};
 use crate::process::display;
 
 /// Longer than kube-proxy waits after it has written rules, before it writes some again.
@@ -50,7 +50,7 @@ pub(super) fn measure(api: &Api, sides: &[Side], service: u32, rounds: u32) -> R
                 Watch::start(one, service)?.wait_for(half, PATIENCE)?;
             }
             rest(sides)?;
-            let _turn = Turn::of(side.kind, sides)?;
+            let _still = Still::but(side.kind, sides)?;
             let watch = Watch::start(side, service)?;
             watch.wait_for(half, PATIENCE)?;
             half = half.other();

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 
 use super::pods::Pod;
-use super::side::{Kind, Side, Turn};
+use super::side::{Kind, Side, Still};
 use crate::bench::Bench;
 use crate::bench::report::median;
 use crate::bench::traffic::short::Opened;
@@ -57,7 +57,7 @@ pub(super) fn measure(bench: &Bench, sides: &[Side], service: u32) -> Result<Rat
                 .iter()
                 .find(|side| side.kind == way.kind())
                 .context("a side is missing")?;
-            let _turn = Turn::of(side.kind, sides)?;
+            let _still = Still::but(side.kind, sides)?;
             let mut client = side.ask(way.client(), "open", service)?;
             client.args(["--for-ms", &bench.for_ms.to_string()]);
             let one = stdout_of(&mut client)?.parse()?;

@@ -130,26 +130,22 @@ fn ticks(stat: &str) -> Option<u64> {
         .sum()
 }
 
-/// One side's turn: while this lives, the programs of the others stand still and take nothing from it.
+/// While this lives, the programs of some sides stand still and take nothing from whatever else is at work.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    others: Vec<&'a Side>,
-}
+pub(super) struct Still<'a>(Vec<&'a Side>);
 
-impl<'a> Turn<'a> {
-    pub(super) fn of(kind: Kind, sides: &'a [Side]) -> Result<Self> {
-        let others = sides.iter().filter(|side| side.kind != kind).collect();
-        let turn = Self { others };
-        turn.others
-            .iter()
-            .try_for_each(|side| side.signal("-STOP"))?;
-        Ok(turn)
+impl<'a> Still<'a> {
+    /// It is the turn of that kind of side.
+    pub(super) fn but(kind: Kind, sides: &'a [Side]) -> Result<Self> {
+        let still = Self(sides.iter().filter(|side| side.kind != kind).collect());
+        still.0.iter().try_for_each(|side| side.signal("-STOP"))?;
+        Ok(still)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Still<'_> {
     fn drop(&mut self) {
-        for side in &self.others {
+        for side in &self.0 {
             // Who has ended meanwhile needs no signal, and is told of where it is missed.
             let _ = side.signal("-CONT");
         }
