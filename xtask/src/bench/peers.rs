@@ -140,7 +140,7 @@ impl<'a> Peers<'a> {
         // The API server takes them in faster when not everybody writes rules for each few of them meanwhile; those of
         // iptables take so long that they are begun with at once.
         let still = Still::but(Kind::Iptables, &self.sides)?;
-        self.api.all(last - first, |offset| make(first + offset))?;
+        api::many(last - first, |offset| make(first + offset))?;
         drop(still);
         // The last one alone: where it is known, all are.
         make(last)?;

@@ -89,7 +89,8 @@ pub(crate) fn start(place: &Place, name: &str, program: &mut Command) -> Result<
     Ok(process)
 }
 
-/// Ends every recorded process. Process 1 of a node takes everything in the node with it, and so the node's mounts.
+/// Ends every recorded process, with what it has started in its session and is still at work. Process 1 of a node takes
+/// everything in the node with it, and so the node's mounts.
 pub(super) fn end_all(place: &Place) -> Result<()> {
     let Ok(files) = fs::read_dir(place.processes()) else {
         return Ok(());
@@ -100,7 +101,8 @@ pub(super) fn end_all(place: &Place) -> Result<()> {
         .collect();
     for process in processes.iter().filter(|process| process.lives()) {
         // Its failure shows below: who is gone meanwhile needs no signal.
-        let _ = run(command("kill").args(["-KILL", &process.id.to_string()]));
+        let (id, group) = (process.id.to_string(), format!("-{}", process.id));
+        let _ = run(command("kill").args(["-KILL", "--", &id, &group]));
     }
     wait_for("the cluster's processes to end", 20, || {
         processes.iter().all(|process| !process.lives())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API server, spoken to through a `kubectl proxy` on a unix socket: many requests at a time, and no keys.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -75,31 +75,28 @@ impl Api {
             .map(drop)
             .with_context(|| format!("the API server refuses PUT {path}"))
     }
+}
 
-    /// Makes or replaces many objects, by their numbers; the order is not kept.
-    pub(super) fn all(&self, count: u32, send: impl Fn(u32) -> Result<()> + Sync) -> Result<()> {
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            loop {
-                let number = u32::try_from(next.fetch_add(1, Ordering::Relaxed))?;
-                if number >= count {
-                    return Ok(());
-                }
-                send(number)?;
+/// Sends for each number, several at a time; the order is not kept.
+pub(super) fn many(count: u32, send: impl Fn(u32) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicU32::new(0);
+    let work = || -> Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(());
             }
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker
-                        .join()
-                        .map_err(|_| anyhow!("a thread that makes objects panicked"))?
-                })
-                .collect()
+            send(number)?;
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .map_err(|_| anyhow!("a thread that makes objects panicked"))?
         })
-    }
+    })
 }
 
 fn name(object: &Value) -> &str {

@@ -15,7 +15,7 @@ pub(super) struct Measured {
     pub(super) services: u32,
     pub(super) rates: Rates,
     pub(super) changes: Changes,
-    /// Bytes of each kind of side.
+    /// MiB of each kind of side.
     pub(super) memory: Vec<(Kind, f64)>,
 }
 
@@ -99,16 +99,16 @@ fn changes(changes: &Changes) -> Result<Figure> {
 }
 
 fn memory(memory: &[(Kind, f64)]) -> Result<Figure> {
-    let megabytes = |kind| Ok::<_, anyhow::Error>(find(memory, kind)? / 1e6);
+    let of = |kind| find(memory, kind);
     Ok(Figure {
         name: "memory, weir agent".to_owned(),
-        value: megabytes(Kind::Weir)?,
-        unit: "MB",
+        value: *of(Kind::Weir)?,
+        unit: "MiB",
         target: Target::None,
         note: format!(
             "(kube-proxy: nftables {:.1}, iptables {:.1})",
-            megabytes(Kind::Nftables)?,
-            megabytes(Kind::Iptables)?
+            of(Kind::Nftables)?,
+            of(Kind::Iptables)?
         ),
     })
 }

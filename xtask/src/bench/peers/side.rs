@@ -12,6 +12,7 @@ use super::kube_proxy::Ranked;
 use super::objects::{self, PORT, address};
 use super::pods::{self, Pod};
 use super::{kube_proxy, weir};
+use crate::bench::node::resident_mib;
 use crate::cluster::place::{Node, Place};
 use crate::cluster::processes::{Process, run};
 use crate::process::command;
@@ -89,20 +90,14 @@ impl Side {
         kube_proxy::last_service(&self.place, self.node, last)
     }
 
-    /// Bytes of memory that its program holds.
+    /// MiB of memory that its program holds.
     pub(super) fn memory(&self) -> Result<f64> {
-        let file = format!("/proc/{}/status", self.program.id);
-        let status = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())
-            .and_then(|text| text.parse::<f64>().ok());
-        Ok(kilobytes.with_context(|| format!("{file} names no memory"))? * 1024.0)
+        resident_mib(&self.folder())
     }
 
     /// How much its program has done so far, in ticks, and whether a program that it has started is at work.
     pub(super) fn work(&self) -> Result<(u64, bool)> {
-        let folder = PathBuf::from(format!("/proc/{}", self.program.id));
+        let folder = self.folder();
         let stat = fs::read_to_string(folder.join("stat"))
             .with_context(|| format!("{:?}: its program has ended", self.kind))?;
         let ticks = ticks(&stat).context("no times in /proc/PID/stat")?;
@@ -112,6 +107,10 @@ impl Side {
                 .is_ok_and(|children| !children.trim().is_empty())
         });
         Ok((ticks, helped))
+    }
+
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.program.id))
     }
 
     fn signal(&self, signal: &str) -> Result<()> {

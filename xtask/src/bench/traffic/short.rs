@@ -3,7 +3,7 @@
 //! beside what its first packet costs, and who was reached is known.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::str::FromStr;
 use std::thread;
@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Client;
-use crate::output;
 
 /// How long a connection may take that is only to tell who answers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -95,9 +94,9 @@ pub(super) fn open(client: &Client) -> Result<Opened> {
     })
 }
 
-/// Says who answers, and again whenever it is somebody else, until it is killed.
+/// Says who answers, again whenever it is somebody else and every second, until nobody reads it any more.
 pub(super) fn watch(server: SocketAddr) -> Result<()> {
-    let mut last = String::new();
+    let mut last = (String::new(), Instant::now());
     loop {
         let answered = TcpStream::connect_timeout(&server, PATIENCE)
             .map_err(anyhow::Error::from)
@@ -107,9 +106,11 @@ pub(super) fn watch(server: SocketAddr) -> Result<()> {
             thread::park_timeout(RETRY);
             continue;
         };
-        if name != last {
-            output::data(&name);
-            last = name;
+        if name != last.0 || last.1.elapsed() > Duration::from_secs(1) {
+            if writeln!(io::stdout(), "{name}").is_err() {
+                return Ok(());
+            }
+            last = (name, Instant::now());
         }
         thread::park_timeout(PERIOD);
     }
