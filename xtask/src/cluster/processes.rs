@@ -89,7 +89,7 @@ pub(crate) fn start(place: &Place, name: &str, program: &mut Command) -> Result<
     Ok(process)
 }
 
-/// Ends every recorded process, with what it has started in its session and is still at work. Process 1 of a node takes
+/// Ends every recorded process, and what it has started that is of its group and still at work. Process 1 of a node takes
 /// everything in the node with it, and so the node's mounts.
 pub(super) fn end_all(place: &Place) -> Result<()> {
     let Ok(files) = fs::read_dir(place.processes()) else {

@@ -16,7 +16,7 @@ use crate::process::{command, find_in_path, stdout_of};
 /// A program, where its source is below `tests/cluster`, and its package.
 type Program = (&'static str, &'static str, &'static str);
 
-/// The order is that of the longest chain of
+/// What a cluster is made of. The order is that of the longest chain of
 /// packages: the first build takes minutes, the next ones reuse most of it.
 const PROGRAMS: [Program; 10] = [
     ("kube-apiserver", "", "k8s.io/kubernetes/cmd/kube-apiserver"),
