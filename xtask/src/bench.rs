@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bench`: what Weir costs, as ratios against the kernel's own forwarding in the same run on the same machine.
+//! `bench`: what Weir costs, as ratios against the kernel's own forwarding, or against kube-proxy, in the same run on the
+//! same machine.
 //!
 //! Absolute numbers tell about the machine; ratios tell about Weir. Like is compared with like: native routing with
 //! plain kernel routing, the tunnel with the kernel's own VXLAN. The sides are measured in turns, so that a machine that
@@ -8,6 +9,7 @@
 mod lab;
 mod node;
 mod packets;
+mod peers;
 mod report;
 pub(crate) mod traffic;
 
@@ -15,7 +17,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::{build, host, output};
+use crate::process::is_root;
+use crate::{build, cluster, host, output};
 
 /// Measures Weir against the kernel's own forwarding and prints ratios
 #[derive(Debug, clap::Args)]
@@ -34,6 +37,12 @@ pub(crate) struct Args {
     /// Measure this weir binary instead of building one
     #[arg(long, global = true)]
     binary: Option<PathBuf>,
+    /// At how many services Weir is measured beside kube-proxy
+    #[arg(long, global = true, value_delimiter = ',', default_values_t = [1, 1_000, 10_000])]
+    services: Vec<u32>,
+    /// Everything is built already
+    #[arg(long, global = true, hide = true)]
+    built: bool,
     /// Exit with 1 when a target is missed
     #[arg(long, global = true)]
     strict: bool,
@@ -55,6 +64,9 @@ enum What {
     Packets,
     /// Memory and CPU of the agent at rest, time to start a lab and to add a pod
     Node,
+    /// Services beside the real kube-proxy in both its modes: connect rate, latency, changes, memory. By name only: it
+    /// builds Kubernetes
+    Peers,
 }
 
 /// What all measurements need to know.
@@ -67,9 +79,13 @@ struct Bench {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     host::require()?;
+    if args.what == Some(What::Peers) && !args.built {
+        peers::build()?;
+    }
     let bench = Bench {
         weir: match &args.binary {
             Some(binary) => std::path::absolute(binary)?,
+            None if args.built => build::built(true),
             None => build::build(true)?,
         },
         rounds: args.rounds,
@@ -77,6 +93,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         family: args.family,
     };
     let mut missed = 0;
+    if args.what == Some(What::Peers) {
+        if !is_root() {
+            return cluster::as_root(&["--built"]);
+        }
+        missed += peers::measure(&bench, &args.services)?;
+    }
     let wanted = |what: What| args.what.is_none_or(|only| only == what);
     if wanted(What::Packets) {
         missed += report::print("Programs, per packet", &packets::measure()?);

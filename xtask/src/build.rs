@@ -34,6 +34,11 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
         command.arg("--release");
     }
     run_step("building the weir binary", &mut command)?;
+    Ok(built(release))
+}
+
+/// The `weir` binary that was built before.
+pub(crate) fn built(release: bool) -> PathBuf {
     let profile = if release { "release" } else { "debug" };
-    Ok(workspace::target_dir().join(profile).join("weir"))
+    workspace::target_dir().join(profile).join("weir")
 }

@@ -6,20 +6,20 @@
 //! packed from these programs and Debian's. `tests/cluster` holds what is not Rust, `docs/test-cluster.md` the facts.
 
 mod article;
-mod control_plane;
+pub(crate) mod control_plane;
 mod e2e;
 mod images;
 mod keys;
-mod network;
+pub(crate) mod network;
 mod node;
 mod packages;
-mod place;
-mod processes;
-mod programs;
+pub(crate) mod place;
+pub(crate) mod processes;
+pub(crate) mod programs;
 mod report;
 mod select;
 mod tree;
-mod up;
+pub(crate) mod up;
 mod weir;
 
 use std::env;
@@ -116,7 +116,7 @@ fn build_all() -> Result<()> {
 }
 
 /// The same command line again, as root.
-fn as_root(more: &[&str]) -> Result<()> {
+pub(crate) fn as_root(more: &[&str]) -> Result<()> {
     let this = env::current_exe().context("cannot find this program")?;
     let mut again = root_command("env")?;
     // What sudo does not hand on by itself.

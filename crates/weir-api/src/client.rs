@@ -277,6 +277,17 @@ impl Read for Body {
     }
 }
 
+/// Reads, also where the process was stopped and went on meanwhile: a read that has a time limit is then interrupted, even
+/// without any signal handler (`man 7 signal`).
+fn read_again(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// A buffered stream that can hand out lines and bytes in turn.
 struct Reader {
     stream: UnixStream,
@@ -291,7 +302,7 @@ impl Reader {
     fn fill(&mut self) -> io::Result<&[u8]> {
         if self.position >= self.buffer.len() {
             self.buffer.resize(8192, 0);
-            let read = self.stream.read(&mut self.buffer)?;
+            let read = read_again(&mut self.stream, &mut self.buffer)?;
             self.buffer.truncate(read);
             self.position = 0;
         }
@@ -331,5 +342,30 @@ impl Read for Reader {
         }
         self.position += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Interrupts the first read.
+    struct Stopped(bool);
+
+    impl Read for Stopped {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                buffer.fill(b'x');
+                return Ok(buffer.len());
+            }
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_by_a_process_that_was_stopped_meanwhile() {
+        let mut buffer = [0; 4];
+        assert_eq!(read_again(&mut Stopped(false), &mut buffer).unwrap(), 4);
+        assert_eq!(&buffer, b"xxxx");
     }
 }

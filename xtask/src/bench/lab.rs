@@ -9,9 +9,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::report::{Figure, Target, median};
-use super::{Bench, Family};
+use super::{Bench, Family, traffic};
 use crate::output;
-use crate::process::{cargo, root_command, run_step, stdout_of};
+use crate::process::{root_command, run_step, stdout_of};
 use crate::workspace;
 
 /// A lab of one dataplane.
@@ -122,14 +122,9 @@ struct Labs<'a> {
 
 impl<'a> Labs<'a> {
     fn up(bench: &'a Bench) -> Result<Self> {
-        let mut build = cargo();
-        build
-            .args(["build", "--release", "--package", "xtask"])
-            .current_dir(workspace::root());
-        run_step("building the traffic program", &mut build)?;
         let labs = Self {
             bench,
-            traffic: workspace::target_dir().join("release/xtask"),
+            traffic: traffic::build()?,
         };
         let folder = workspace::target_dir().join("bench");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

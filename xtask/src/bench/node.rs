@@ -182,7 +182,8 @@ fn agents() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn resident_mib(process: &Path) -> Result<f64> {
+/// Memory that a process, by its folder in /proc, holds.
+pub(super) fn resident_mib(process: &Path) -> Result<f64> {
     let status = fs::read_to_string(process.join("status")).context("an agent has gone")?;
     let kib: f64 = status
         .lines()

@@ -3,14 +3,18 @@
 //!
 //! The same binary runs inside the pods of every lab that is compared, so what it costs is equal on both sides.
 
+pub(super) mod short;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::output;
+use crate::process::{cargo, run_step};
+use crate::{output, workspace};
 
 /// What a connection is for; the client's first byte says so.
 const STREAM: u8 = b's';
@@ -19,6 +23,21 @@ const ONCE: u8 = b'o';
 
 /// Large enough that the cost of a call does not count, small enough for the cache.
 const CHUNK: usize = 128 * 1024;
+
+/// Builds this program as it is measured with.
+pub(super) fn build() -> Result<PathBuf> {
+    let mut build = cargo();
+    build
+        .args(["build", "--release", "--package", "xtask"])
+        .current_dir(workspace::root());
+    run_step("building the traffic program", &mut build)?;
+    Ok(built())
+}
+
+/// Where it was built.
+pub(super) fn built() -> PathBuf {
+    workspace::target_dir().join("release/xtask")
+}
 
 /// Sends or answers the traffic of the benchmark (runs inside pods)
 #[derive(Debug, clap::Args)]
@@ -37,6 +56,12 @@ enum Role {
     Request(Client),
     /// A connection for each round trip: connections per second
     Connect(Client),
+    /// Answer every connection with a name and close it
+    Name { address: SocketAddr, name: String },
+    /// Short connections to who answers with a name: how many per second, and nanoseconds that each took to be open
+    Open(Client),
+    /// A short connection every millisecond: whenever another name answers, that name
+    Watch { server: SocketAddr },
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,8 +74,12 @@ struct Client {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let rate = match &args.role {
-        Role::Serve { address } => {
-            return serve(&TcpListener::bind(address).context("cannot listen")?);
+        Role::Serve { address } => return serve(&listen(*address)?),
+        Role::Name { address, name } => return short::answer(&listen(*address)?, name),
+        Role::Watch { server } => return short::watch(*server),
+        Role::Open(client) => {
+            output::data(short::open(client)?);
+            return Ok(());
         }
         Role::Stream(client) => stream(client)?,
         Role::Request(client) => request(client)?,
@@ -60,12 +89,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))
+}
+
 fn serve(listener: &TcpListener) -> Result<()> {
+    accept(listener, |connection| {
+        thread::spawn(move || answer(connection));
+    })
+}
+
+fn accept(listener: &TcpListener, mut take: impl FnMut(TcpStream)) -> Result<()> {
     loop {
         match listener.accept() {
-            Ok((connection, _)) => {
-                thread::spawn(move || answer(connection));
-            }
+            Ok((connection, _)) => take(connection),
             // A client that went away before it was accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error).context("cannot accept"),

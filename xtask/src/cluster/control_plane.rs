@@ -12,16 +12,18 @@ use super::programs;
 
 /// Starts everything; returns when the API server is ready.
 pub(super) fn start_all(place: &Place) -> Result<()> {
+    start_api_server(place)?;
+    start_controllers(place)
+}
+
+/// Starts the API server with its store; returns when it is ready.
+pub(super) fn start_api_server(place: &Place) -> Result<()> {
     let state = place.state().display().to_string();
     let keys = place.keys().display().to_string();
-    let launch = |name: &str, arguments: String| -> Result<()> {
-        let mut program = inside(place, "control", &programs::path(name).to_string_lossy());
-        program.args(arguments.split_whitespace());
-        start(place, name, &mut program).map(drop)
-    };
     launch(
+        place,
         "etcd",
-        format!(
+        &format!(
             "--data-dir={state}/etcd --listen-client-urls=http://127.0.0.1:2379 \
              --advertise-client-urls=http://127.0.0.1:2379 --listen-peer-urls=http://127.0.0.1:2380 \
              --initial-advertise-peer-urls=http://127.0.0.1:2380 --initial-cluster=default=http://127.0.0.1:2380"
@@ -29,8 +31,9 @@ pub(super) fn start_all(place: &Place) -> Result<()> {
     )?;
     // Aggregator routing: this host has nobody who translates addresses of services, so pods are reached directly.
     launch(
+        place,
         "kube-apiserver",
-        format!(
+        &format!(
             "--etcd-servers=http://127.0.0.1:2379 --advertise-address={} --service-cluster-ip-range={SERVICE_RANGES} \
              --tls-cert-file={keys}/api.crt --tls-private-key-file={keys}/api.key --cert-dir={state} \
              --client-ca-file={keys}/ca.crt --token-auth-file={keys}/tokens.csv \
@@ -46,10 +49,16 @@ pub(super) fn start_all(place: &Place) -> Result<()> {
     )?;
     wait_for("the API server to be ready", 90, || {
         succeeds(kubectl(place).args(["get", "--raw", "/readyz"]))
-    })?;
+    })
+}
+
+fn start_controllers(place: &Place) -> Result<()> {
+    let state = place.state().display().to_string();
+    let keys = place.keys().display().to_string();
     launch(
+        place,
         "kube-controller-manager",
-        format!(
+        &format!(
             "--kubeconfig={} --leader-elect=false --cert-dir={state} \
              --use-service-account-credentials --service-account-private-key-file={keys}/accounts.key \
              --root-ca-file={keys}/ca.crt --cluster-signing-cert-file={keys}/ca.crt --cluster-signing-key-file={keys}/ca.key \
@@ -59,16 +68,23 @@ pub(super) fn start_all(place: &Place) -> Result<()> {
         ),
     )?;
     launch(
+        place,
         "kube-scheduler",
-        format!(
+        &format!(
             "--kubeconfig={} --leader-elect=false --cert-dir={state}",
             place.kubeconfig("scheduler").display()
         ),
     )
 }
 
+fn launch(place: &Place, name: &str, arguments: &str) -> Result<()> {
+    let mut program = inside(place, "control", &programs::path(name).to_string_lossy());
+    program.args(arguments.split_whitespace());
+    start(place, name, &mut program).map(drop)
+}
+
 /// `kubectl` as the administrator, from outside the cluster.
-pub(super) fn kubectl(place: &Place) -> Command {
+pub(crate) fn kubectl(place: &Place) -> Command {
     let mut kubectl = inside(place, "world", &programs::path("kubectl").to_string_lossy());
     kubectl.arg("--kubeconfig").arg(place.kubeconfig("admin"));
     kubectl

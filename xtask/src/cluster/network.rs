@@ -12,7 +12,7 @@ use super::processes::run;
 use crate::process::command;
 
 /// A command in one of the cluster's network namespaces.
-pub(super) fn inside(place: &Place, part: impl std::fmt::Display, program: &str) -> Command {
+pub(crate) fn inside(place: &Place, part: impl std::fmt::Display, program: &str) -> Command {
     let mut nsenter = command("nsenter");
     nsenter
         .arg(format!("--net={}", place.namespace_file(part).display()))
@@ -81,7 +81,7 @@ pub(super) fn remove(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn add_namespace(place: &Place, part: &str) -> Result<()> {
+pub(crate) fn add_namespace(place: &Place, part: &str) -> Result<()> {
     let name = place.namespace(part);
     run(command("ip").args(["netns", "add", &name]))
         .with_context(|| format!("cannot make the network namespace {name}"))?;
@@ -112,6 +112,6 @@ fn add_default_routes(place: &Place, part: &str) -> Result<()> {
 }
 
 /// `ip` in a namespace, with its arguments as one would type them.
-fn ip(place: &Place, part: &str, arguments: &str) -> Result<()> {
+pub(crate) fn ip(place: &Place, part: impl std::fmt::Display, arguments: &str) -> Result<()> {
     run(inside(place, part, "ip").args(arguments.split(' ')))
 }

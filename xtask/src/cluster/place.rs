@@ -19,8 +19,8 @@ pub(super) const WORLD: Addresses = Addresses {
     v4: "10.99.0.1",
     v6: "fd99::1",
 };
-pub(super) const POD_RANGES: &str = "10.200.0.0/16,fd00:200::/48";
-pub(super) const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
+pub(crate) const POD_RANGES: &str = "10.200.0.0/16,fd00:200::/48";
+pub(crate) const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
 pub(super) const DNS: &str = "10.96.0.10";
 
 /// The addresses of one host of the underlay, without their prefix.
@@ -60,19 +60,19 @@ impl fmt::Display for Name {
 
 /// One node, by its number from 1 on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Node(u8);
+pub(crate) struct Node(u8);
 
 impl Node {
     /// The nodes of a cluster of that size.
-    pub(super) fn all(count: u8) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(count: u8) -> impl Iterator<Item = Self> {
         (1..=count).map(Self)
     }
 
-    pub(super) fn v4(self) -> String {
+    pub(crate) fn v4(self) -> String {
         format!("10.99.0.1{}", self.0)
     }
 
-    pub(super) fn v6(self) -> String {
+    pub(crate) fn v6(self) -> String {
         format!("fd99::1{}", self.0)
     }
 
@@ -97,7 +97,7 @@ pub(super) fn base() -> PathBuf {
 }
 
 /// The sources of the cluster: Go module, configuration, scripts.
-pub(super) fn source() -> PathBuf {
+pub(crate) fn source() -> PathBuf {
     workspace::root().join("tests/cluster")
 }
 
@@ -113,13 +113,13 @@ pub(super) fn images() -> PathBuf {
 
 /// One cluster on this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     name: Name,
     state: PathBuf,
 }
 
 impl Place {
-    pub(super) fn of(name: &Name) -> Self {
+    pub(crate) fn of(name: &Name) -> Self {
         Self {
             state: base().join("run").join(&name.0),
             name: name.clone(),
@@ -131,11 +131,11 @@ impl Place {
     }
 
     /// Everything that `up` writes and `down` removes.
-    pub(super) fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.state.clone()
     }
 
-    pub(super) fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")
     }
 
@@ -153,21 +153,21 @@ impl Place {
     }
 
     /// The kubeconfig of a user of the cluster, such as `admin`.
-    pub(super) fn kubeconfig(&self, user: &str) -> PathBuf {
+    pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.state.join(format!("{user}.kubeconfig"))
     }
 
-    /// Outlives the cluster: what the last run of the tests reported.
-    pub(super) fn report(&self) -> PathBuf {
+    /// Outlives the cluster: what the last run of the tests reported, or the logs of a benchmark.
+    pub(crate) fn report(&self) -> PathBuf {
         base().join("report").join(&self.name.0)
     }
 
     /// The network namespace of a part: `net`, `control`, `world` or a node.
-    pub(super) fn namespace(&self, part: impl fmt::Display) -> String {
+    pub(crate) fn namespace(&self, part: impl fmt::Display) -> String {
         format!("{}-{part}", self.name)
     }
 
-    pub(super) fn namespace_file(&self, part: impl fmt::Display) -> PathBuf {
+    pub(crate) fn namespace_file(&self, part: impl fmt::Display) -> PathBuf {
         PathBuf::from("/run/netns").join(self.namespace(part))
     }
 }

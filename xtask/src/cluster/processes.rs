@@ -15,8 +15,8 @@ use crate::process::{command, display};
 /// A process that was started once. Its id alone may have passed to a stranger; with the start time it names one
 /// process for good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Process {
-    pub(super) id: u32,
+pub(crate) struct Process {
+    pub(crate) id: u32,
     started: u64,
 }
 
@@ -69,7 +69,7 @@ fn start_time(id: u32) -> Option<u64> {
 }
 
 /// Starts a command that outlives this program; what it prints goes to the log of that name.
-pub(super) fn start(place: &Place, name: &str, program: &mut Command) -> Result<Process> {
+pub(crate) fn start(place: &Place, name: &str, program: &mut Command) -> Result<Process> {
     let log = place.logs().join(format!("{name}.log"));
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     // A session of its own: Ctrl-C at the terminal is not for the cluster.
@@ -89,7 +89,8 @@ pub(super) fn start(place: &Place, name: &str, program: &mut Command) -> Result<
     Ok(process)
 }
 
-/// Ends every recorded process. Process 1 of a node takes everything in the node with it, and so the node's mounts.
+/// Ends every recorded process, and what it has started that is of its group and still at work. Process 1 of a node takes
+/// everything in the node with it, and so the node's mounts.
 pub(super) fn end_all(place: &Place) -> Result<()> {
     let Ok(files) = fs::read_dir(place.processes()) else {
         return Ok(());
@@ -100,7 +101,8 @@ pub(super) fn end_all(place: &Place) -> Result<()> {
         .collect();
     for process in processes.iter().filter(|process| process.lives()) {
         // Its failure shows below: who is gone meanwhile needs no signal.
-        let _ = run(command("kill").args(["-KILL", &process.id.to_string()]));
+        let (id, group) = (process.id.to_string(), format!("-{}", process.id));
+        let _ = run(command("kill").args(["-KILL", "--", &id, &group]));
     }
     wait_for("the cluster's processes to end", 20, || {
         processes.iter().all(|process| !process.lives())
@@ -112,7 +114,7 @@ pub(super) fn end_all(place: &Place) -> Result<()> {
     clippy::disallowed_methods,
     reason = "the one loop that waits for other programs, each time with a deadline"
 )]
-pub(super) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !holds() {
         if Instant::now() > deadline {
@@ -124,7 +126,7 @@ pub(super) fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool
 }
 
 /// Runs a command to its end; what it printed is told when it fails.
-pub(super) fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     crate::process::stdout_of(command).map(drop)
 }
 
@@ -137,7 +139,7 @@ pub(super) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The mount points of the cgroup hierarchies: one for version 2 alone, several where version 1 is in use.
-pub(super) fn cgroup_hierarchies() -> Result<Vec<String>> {
+pub(crate) fn cgroup_hierarchies() -> Result<Vec<String>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
     let mut places: Vec<String> = mounts
         .lines()

@@ -13,9 +13,12 @@ use super::place;
 use crate::output;
 use crate::process::{command, find_in_path, stdout_of};
 
-/// Where a program's source is, below `tests/cluster`, and its package. The order is that of the longest chain of
+/// A program, where its source is below `tests/cluster`, and its package.
+type Program = (&'static str, &'static str, &'static str);
+
+/// What a cluster is made of. The order is that of the longest chain of
 /// packages: the first build takes minutes, the next ones reuse most of it.
-const PROGRAMS: [(&str, &str, &str); 10] = [
+const PROGRAMS: [Program; 10] = [
     ("kube-apiserver", "", "k8s.io/kubernetes/cmd/kube-apiserver"),
     (
         "kube-controller-manager",
@@ -36,11 +39,14 @@ const PROGRAMS: [(&str, &str, &str); 10] = [
     ("coredns", "coredns", "github.com/coredns/coredns"),
 ];
 
+/// What Weir replaces; no cluster runs it, the benchmark does.
+const KUBE_PROXY: Program = ("kube-proxy", "", "k8s.io/kubernetes/cmd/kube-proxy");
+
 /// The program that holds the end-to-end tests.
 pub(super) const TESTS: &str = "e2e.test";
 
 /// Where a program lies: what `KUBEBUILDER_ASSETS` holds stands above what is built here; etcd is the machine's.
-pub(super) fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     asset(name).unwrap_or_else(|| {
         if name == "etcd" {
             PathBuf::from(name)
@@ -65,12 +71,20 @@ pub(super) fn api_server() -> Option<PathBuf> {
     complete.then_some(folder)
 }
 
-/// Builds what is missing.
+/// Builds what a cluster is made of, as far as it is missing.
 pub(super) fn build() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS
-        .iter()
-        .filter(|(name, ..)| !path(name).exists())
-        .collect();
+    build_missing(PROGRAMS.iter())
+}
+
+/// Builds kube-proxy and what feeds it.
+pub(crate) fn build_kube_proxy() -> Result<()> {
+    let fed_by = |name: &str| ["kube-apiserver", "kubectl"].contains(&name);
+    let programs = PROGRAMS.iter().filter(|(name, ..)| fed_by(name));
+    build_missing(programs.chain([&KUBE_PROXY]))
+}
+
+fn build_missing(programs: impl Iterator<Item = &'static Program>) -> Result<()> {
+    let missing: Vec<_> = programs.filter(|(name, ..)| !path(name).exists()).collect();
     fs::create_dir_all(place::programs())
         .with_context(|| format!("cannot make {}", place::programs().display()))?;
     link_etcd()?;

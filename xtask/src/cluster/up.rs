@@ -40,12 +40,8 @@ pub(super) fn up(name: &Name, args: &Args, weir: &Weir) -> Result<()> {
         output::say(format_args!("{:4} s  {what}", start.elapsed().as_secs()));
     };
     output::step(format_args!("cluster {name} of {} nodes", args.nodes));
-    for folder in [place.logs(), place.processes(), place.keys()] {
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
+    make_folders(&place, args.nodes)?;
     check_file_system(&place)?;
-    fs::write(place.state().join("nodes"), args.nodes.to_string())
-        .context("cannot write the number of nodes")?;
     let built = build(&place, args, weir, &done);
     if built.is_err() {
         output::say(format_args!(
@@ -55,6 +51,23 @@ pub(super) fn up(name: &Name, args: &Args, weir: &Weir) -> Result<()> {
         ));
     }
     built
+}
+
+/// Brings up an API server with its store, and the network of nodes on which nothing runs. Whoever makes that takes it
+/// away again with [`down`].
+pub(crate) fn up_bare(place: &Place, nodes: u8) -> Result<()> {
+    make_folders(place, nodes)?;
+    keys::write(place, nodes)?;
+    network::build(place, nodes)?;
+    control_plane::start_api_server(place)
+}
+
+fn make_folders(place: &Place, nodes: u8) -> Result<()> {
+    for folder in [place.logs(), place.processes(), place.keys()] {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    fs::write(place.state().join("nodes"), nodes.to_string())
+        .context("cannot write the number of nodes")
 }
 
 fn build(place: &Place, args: &Args, weir: &Weir, done: &impl Fn(&str)) -> Result<()> {
@@ -158,7 +171,7 @@ pub(super) fn nodes_of(place: &Place) -> Result<u8> {
 }
 
 /// Removes everything, as root; goes on after an error and tells the first one.
-pub(super) fn down(name: &Name) -> Result<()> {
+pub(crate) fn down(name: &Name) -> Result<()> {
     let place = Place::of(name);
     let steps = [
         processes::end_all(&place),
