@@ -4,8 +4,8 @@
 use crate::maps::Scratch;
 use crate::ring;
 use crate::skb::Skb;
-use crate::window::field;
 use crate::tables::KernelTables;
+use crate::window::field;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes};
 use weir_abi::config::features;
 use weir_abi::counter::{Counter, Direction};

@@ -106,7 +106,11 @@ impl PacketWrite for Frame {
     #[inline(always)]
     fn close_room(&mut self, room: Room, next_v4: bool) -> Result<(), WriteError> {
         self.move_head(room.bytes() as i32)?;
-        let ethertype = if next_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+        let ethertype = if next_v4 {
+            ETHERTYPE_IPV4
+        } else {
+            ETHERTYPE_IPV6
+        };
         self.put(MACS as u32, &ethertype)
     }
 

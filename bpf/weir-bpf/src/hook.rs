@@ -4,8 +4,8 @@
 use crate::event::{self, What};
 use crate::maps;
 use crate::skb::Skb;
-use crate::window::field;
 use crate::tables::KernelTables;
+use crate::window::field;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
 use core::ptr::null_mut;

@@ -36,6 +36,9 @@ const INSIDE: &str = "/run/weir";
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ASK_SELDOM: Duration = Duration::from_millis(80);
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
+/// An agent that was killed is gone when the kernel has let go of its programs and maps, which on a machine with more work
+/// than processors takes its time.
+const END_LIMIT: Duration = Duration::from_mins(1);
 
 /// The folder of a pod as processes on its node see it.
 pub(crate) fn pod_folder_inside(pod: &Path) -> PathBuf {
@@ -182,7 +185,7 @@ impl Node {
             ORDER_LIMIT,
         )?;
         let mut state = locked(&self.agent);
-        let deadline = Instant::now() + ORDER_LIMIT;
+        let deadline = Instant::now() + END_LIMIT;
         while *state == AgentState::Running {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
