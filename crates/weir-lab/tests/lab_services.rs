@@ -2,7 +2,7 @@
 //! Every behaviour of services, row by row: in which set-up which probe ends how. A row's test is named by its letter
 //! and number, and runs with socket translation and without, in both routing modes and over both families.
 //!
-//! The usual run has two of the four variants; `WEIR_LAB_FULL=1` runs all. Rows of a variant share a lab.
+//! Rows of a variant share a lab. Some variants are for the full run alone (`cargo xtask test lab --full`).
 
 #[cfg(test)]
 #[path = "lab/harness.rs"]
@@ -30,21 +30,21 @@ mod services {
 /// `@driver` where drivers forward and backends are chosen by Maglev.
 macro_rules! rows {
     ($($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant socket_tunnel, true, "tunnel", "snat", "random", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant packet_native, false, "native", "snat", "random", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant socket_native, true, "native", "snat", "random", "disabled", false, $($module: $($row)*;)*);
-        rows!(@variant packet_tunnel, false, "tunnel", "snat", "random", "disabled", false, $($module: $($row)*;)*);
+        rows!(@variant socket_tunnel, true, "tunnel", "snat", "random", "disabled", doc = "Of every run.", $($module: $($row)*;)*);
+        rows!(@variant packet_native, false, "native", "snat", "random", "disabled", doc = "Of every run.", $($module: $($row)*;)*);
+        rows!(@variant socket_native, true, "native", "snat", "random", "disabled", ignore = "of the full run", $($module: $($row)*;)*);
+        rows!(@variant packet_tunnel, false, "tunnel", "snat", "random", "disabled", ignore = "of the full run", $($module: $($row)*;)*);
     };
     (@direct $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant direct_native, true, "native", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
-        rows!(@variant direct_tunnel, false, "tunnel", "dsr", "random", "disabled", true, $($module: $($row)*;)*);
+        rows!(@variant direct_native, true, "native", "dsr", "random", "disabled", doc = "Of every run.", $($module: $($row)*;)*);
+        rows!(@variant direct_tunnel, false, "tunnel", "dsr", "random", "disabled", doc = "Of every run.", $($module: $($row)*;)*);
     };
     (@driver $($module:ident: $($row:ident)*;)*) => {
-        rows!(@variant driver_native, true, "native", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
-        rows!(@variant driver_tunnel, false, "tunnel", "snat", "maglev", "generic", true, $($module: $($row)*;)*);
-        rows!(@variant driver_direct, false, "native", "dsr", "maglev", "generic", false, $($module: $($row)*;)*);
+        rows!(@variant driver_native, true, "native", "snat", "maglev", "generic", doc = "Of every run.", $($module: $($row)*;)*);
+        rows!(@variant driver_tunnel, false, "tunnel", "snat", "maglev", "generic", doc = "Of every run.", $($module: $($row)*;)*);
+        rows!(@variant driver_direct, false, "native", "dsr", "maglev", "generic", ignore = "of the full run", $($module: $($row)*;)*);
     };
-    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $algorithm:expr, $acceleration:expr, $usual:expr, $($module:ident: $($row:ident)*;)*) => {
+    (@variant $name:ident, $socket:expr, $routing:expr, $mode:expr, $algorithm:expr, $acceleration:expr, $when:meta, $($module:ident: $($row:ident)*;)*) => {
         #[cfg(test)]
         mod $name {
             use super::services::ground::{Variant, run};
@@ -56,10 +56,10 @@ macro_rules! rows {
                 mode: $mode,
                 algorithm: $algorithm,
                 acceleration: $acceleration,
-                usual: $usual,
             };
             $($(
                 #[test]
+                #[$when]
                 fn $row() {
                     run(VARIANT, stringify!($row), super::services::$module::$row);
                 }

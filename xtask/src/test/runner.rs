@@ -11,8 +11,9 @@ use super::targets::{Level, Target};
 use crate::process::{cargo, command, display, root_command};
 use crate::{output, workspace};
 
-/// One executable may take this long; a test that hangs must not hold everything up.
+/// One executable may take this long; a test that hangs must not hold everything up. All variants of a lab take longer.
 const LIMIT_SECONDS: &str = "900";
+const FULL_LIMIT_SECONDS: &str = "2700";
 
 /// So much of a failed test's words is said again at the end, where even a log that was cut short still has it.
 const WORDS: usize = 12;
@@ -160,16 +161,22 @@ pub(super) fn run(
     if privileged {
         // A privileged test that lacks something must fail here, never pass as skipped.
         command.arg("WEIR_REQUIRE_KERNEL=1");
-        if full {
-            command.arg("WEIR_LAB_FULL=1");
-        }
     }
+    let all_variants = full && target.level == Level::Lab;
+    let limit = if all_variants {
+        FULL_LIMIT_SECONDS
+    } else {
+        LIMIT_SECONDS
+    };
     command
-        .args(["timeout", "--kill-after=10", LIMIT_SECONDS])
+        .args(["timeout", "--kill-after=10", limit])
         .arg(&target.executable);
     if target.level == Level::Lab {
         // Labs share the machine's cores; one after the other their timings mean something.
         command.arg("--test-threads=1");
+    }
+    if all_variants {
+        command.arg("--include-ignored");
     }
     command.args(filter).current_dir(&target.directory);
     run_libtest(&target.name, &mut command, tally)

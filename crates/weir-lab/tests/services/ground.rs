@@ -24,8 +24,6 @@ pub(crate) struct Variant {
     pub(crate) algorithm: &'static str,
     /// Whether drivers forward.
     pub(crate) acceleration: &'static str,
-    /// Whether it is run without being asked for by `WEIR_LAB_FULL=1`.
-    pub(crate) usual: bool,
 }
 
 /// The nodes; the first two are in one zone.
@@ -50,8 +48,7 @@ pub(crate) struct Ground<'a> {
 
 /// Runs a row in the lab of a variant, which is built for the first of them.
 pub(crate) fn run(variant: Variant, name: &str, row: fn(&Ground<'_>)) {
-    let wanted = variant.usual || std::env::var_os("WEIR_LAB_FULL").is_some();
-    if !can_run_weir() || !wanted {
+    if !can_run_weir() {
         return;
     }
     AT_EXIT.call_once(|| {
