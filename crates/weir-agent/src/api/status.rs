@@ -124,8 +124,14 @@ fn policy_sets(shared: &Shared, endpoints: &[Endpoint]) -> Vec<PolicySetUse> {
         .collect()
 }
 
-/// What starting the agent again would not mend: objects that are wrong, a source that is away.
-const OTHERS: [&str; 4] = ["announcements", "kubernetes", "source", "world"];
+/// What starting the agent again would not mend: objects that are wrong, a source that is away, a driver that cannot.
+const OTHERS: [&str; 5] = [
+    "acceleration",
+    "announcements",
+    "kubernetes",
+    "source",
+    "world",
+];
 
 pub(super) async fn healthz(State(api): State<Api>) -> Response {
     let bad: Vec<_> = api

@@ -32,14 +32,12 @@ impl Core {
             return;
         }
         let Some(how) = how else { return };
-        let (healthy, message) = at_devices(datapath, devices, how);
-        let message = if healthy || !demanded {
-            message
-        } else {
-            format!("{message}; with `loadBalancerAcceleration: best-effort` this is no fault")
-        };
-        let healthy = healthy || !demanded;
-        self.shared.report("acceleration", healthy, message);
+        let (everywhere, mut message) = at_devices(datapath, devices, how);
+        let fault = demanded && !everywhere;
+        if fault && how == Acceleration::Native {
+            message += "; with `loadBalancerAcceleration: best-effort` this is no fault";
+        }
+        self.shared.report("acceleration", !fault, message);
     }
 }
 
