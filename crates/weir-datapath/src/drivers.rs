@@ -109,7 +109,7 @@ impl Datapath {
     /// where somebody else is to run it from now on.
     pub fn accelerate(&self, interface: IfIndex, how: Acceleration) -> Result<Attached> {
         for other in Acceleration::ALL.into_iter().filter(|other| *other != how) {
-            pins::unpin(&self.pin_at_driver(other, interface))?;
+            self.remove(other, interface)?;
         }
         let place = AtDriver { how, interface };
         let pin = self.pin_at_driver(how, interface);
@@ -123,11 +123,20 @@ impl Datapath {
     pub fn stop_accelerating(&self, interface: IfIndex) -> Result<bool> {
         let mut found = false;
         for how in Acceleration::ALL {
-            let pin = self.pin_at_driver(how, interface);
-            found |= pin.exists();
-            pins::unpin(&pin)?;
+            found |= self.remove(how, interface)?;
         }
         Ok(found)
+    }
+
+    /// Without its pin a link ends some time later; until then the driver takes no other program of another mode.
+    fn remove(&self, how: Acceleration, interface: IfIndex) -> Result<bool> {
+        let pin = self.pin_at_driver(how, interface);
+        let Some(link) = pinned_link::open(&pin)? else {
+            return Ok(false);
+        };
+        let place = AtDriver { how, interface };
+        link::detach(link.as_fd()).map_err(|source| place.refused("detach", source))?;
+        pins::unpin(&pin).map(|()| true)
     }
 
     /// All pinned links at drivers.

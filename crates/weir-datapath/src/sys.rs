@@ -32,6 +32,7 @@ pub(crate) enum Command {
     MapDeleteBatch = 27,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// Calls the kernel; the answer is 0 or a new file descriptor.

@@ -106,6 +106,12 @@ struct CreateAttribute {
 
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
+struct DetachAttribute {
+    link: u32,
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
 struct UpdateAttribute {
     link: u32,
     program: u32,
@@ -164,6 +170,13 @@ pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
     };
     // SAFETY: the attribute holds no address.
     unsafe { call(Command::LinkUpdate, &mut attribute) }.map(drop)
+}
+
+/// Takes a link's program away at once; the link stays, without a place.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute = DetachAttribute { link: number(link) };
+    // SAFETY: the attribute holds no address.
+    unsafe { call(Command::LinkDetach, &mut attribute) }.map(drop)
 }
 
 /// What the kernel knows about a link.
