@@ -108,7 +108,7 @@ impl Both {
         interface: IfIndex,
         frame: &[u8],
     ) -> Result<Option<(Verdict, Vec<u8>)>, String> {
-        self.tables.now.set(clock::now().get());
+        self.tables.now.set(same_second());
         let output = self.datapath.programs.run_at_driver(interface, frame, 1);
         let output = output.map_err(|error| format!("{error} ({:?})", error.errno()))?;
         let mut packet = MemoryPacket::new(frame.to_vec());
@@ -151,7 +151,7 @@ impl Both {
         segment_size: u32,
     ) -> Result<(Verdict, Vec<u8>), String> {
         let program = self.datapath.programs.get(hook);
-        self.tables.now.set(clock::now().get());
+        self.tables.now.set(same_second());
         let segments = if segment_size == 0 { 0 } else { 2 };
         let run = TestRun::new(frame).device(interface).ingress(interface);
         let output = run.gso(segment_size, segments).run(program);
@@ -361,6 +361,19 @@ impl Both {
     pub(crate) fn evict(&self, key: &FlowKey) {
         assert!(self.datapath.maps.flows.delete(key).unwrap());
         self.tables.evict(key);
+    }
+}
+
+/// The second that both sides read: the programs' clock is a few milliseconds late, so its end and its beginning are
+/// waited out. A next hop that is not resolved is asked for again after a second, and both have to do so.
+fn same_second() -> u32 {
+    const SECOND: u64 = 1_000_000_000;
+    loop {
+        let now = clock::nanoseconds();
+        if (SECOND / 50..SECOND / 10 * 9).contains(&(now % SECOND)) {
+            return u32::try_from(now / SECOND).unwrap();
+        }
+        std::thread::yield_now();
     }
 }
 
