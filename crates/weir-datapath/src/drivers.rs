@@ -84,7 +84,7 @@ impl AtDriver {
     }
 
     fn has(&self, info: &LinkInfo) -> bool {
-        info.kind == link::XDP && info.interface == self.interface
+        info.is_at(link::XDP, self.interface)
     }
 }
 

@@ -133,7 +133,7 @@ struct AtInterface {
 
 impl AtInterface {
     fn has(&self, info: &LinkInfo) -> bool {
-        info.kind == link::TCX && info.interface == self.interface
+        info.is_at(link::TCX, self.interface)
     }
 }
 

@@ -30,6 +30,5 @@ pub use netlink::{
     watch::{Change, Watch},
 };
 pub use netns::NetNamespace;
-pub use offload::Offload;
 pub use sockets::{SocketDiagnosis, UdpSocket};
 pub use types::{Family, IfIndex, MacAddress};

@@ -9,21 +9,8 @@ use std::ptr::from_mut;
 
 use crate::{Error, Result};
 
-/// Something that a device does, or leaves to the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Offload {
-    /// Finishing the checksums of what it sends; for a pair of links that is leaving them unfinished.
-    SendChecksums,
-}
-
-impl Offload {
-    /// `ETHTOOL_STXCSUM`
-    const fn command(self) -> u32 {
-        match self {
-            Self::SendChecksums => 0x17,
-        }
-    }
-}
+/// `ETHTOOL_STXCSUM`
+const SEND_CHECKSUMS: u32 = 0x17;
 
 /// The kernel's `struct ethtool_value`.
 #[repr(C)]
@@ -32,16 +19,17 @@ struct EthtoolValue {
     data: u32,
 }
 
-/// Switches something on or off, for an interface of the calling thread's network namespace.
-pub fn set_offload(interface: &str, offload: Offload, on: bool) -> Result<()> {
+/// Has the kernel finish the checksums of what an interface of the calling thread's network namespace sends. A device
+/// would do it on the wire; one end of a pair of links leaves them unfinished.
+pub fn finish_checksums(interface: &str) -> Result<()> {
     let failed = |source: io::Error| Error::kernel("change the offloads of", interface, source);
     let valid = (1..libc::IFNAMSIZ).contains(&interface.len());
     if !valid {
         return Err(Error::InvalidInterfaceName(interface.to_owned()));
     }
     let mut value = EthtoolValue {
-        command: offload.command(),
-        data: u32::from(on),
+        command: SEND_CHECKSUMS,
+        data: 0,
     };
     // SAFETY: all zero is a valid value of this plain C struct.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -83,6 +83,13 @@ pub(crate) struct LinkInfo {
     pub(crate) side: u32,
 }
 
+impl LinkInfo {
+    /// Whether the link is of this kind, and still at this interface.
+    pub(crate) fn is_at(&self, kind: u32, interface: IfIndex) -> bool {
+        self.kind == kind && self.interface == interface
+    }
+}
+
 /// `BPF_LINK_TYPE_TCX`
 pub(crate) const TCX: u32 = 11;
 /// `BPF_LINK_TYPE_XDP`

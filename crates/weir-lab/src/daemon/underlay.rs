@@ -10,9 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use weir_net::{
-    Family, IfIndex, LinkChange, NetNamespace, Netlink, Offload, Route, Veth, offload, sysctl,
-};
+use weir_net::{Family, IfIndex, LinkChange, NetNamespace, Netlink, Route, Veth, offload, sysctl};
 
 use crate::config::{External, Node, Topology};
 
@@ -70,7 +68,7 @@ pub(crate) fn join_node(
     if own.is_accelerated() {
         // What comes over a real wire has its checksums, and programs at drivers rely on them; pairs of links save
         // themselves the work.
-        underlay.run_in(|| offload::set_offload(&name, Offload::SendChecksums, false))??;
+        underlay.run_in(|| offload::finish_checksums(&name))??;
     }
     netlink.change_link(
         port,

@@ -60,18 +60,17 @@ impl Api {
 
     /// Replaces an object.
     pub(super) fn put(&self, path: &str, object: &Value) -> Result<()> {
-        let path = format!("{path}/{}", name(object));
-        self.client
-            .put::<_, Value>(&path, object)
-            .map(drop)
-            .with_context(|| format!("the API server refuses PUT {path}"))
+        self.replace(&format!("{path}/{}", name(object)), object)
     }
 
     /// Replaces the status of an object.
     pub(super) fn put_status(&self, path: &str, object: &Value) -> Result<()> {
-        let path = format!("{path}/{}/status", name(object));
+        self.replace(&format!("{path}/{}/status", name(object)), object)
+    }
+
+    fn replace(&self, path: &str, object: &Value) -> Result<()> {
         self.client
-            .put::<_, Value>(&path, object)
+            .put::<_, Value>(path, object)
             .map(drop)
             .with_context(|| format!("the API server refuses PUT {path}"))
     }
