@@ -5,7 +5,7 @@
 use crate::window::{Window, field, opaque, result};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
-use weir_packet::checksum::updated;
+use weir_packet::checksum::transport_updated;
 use weir_packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketRead, PacketWrite, Room, WriteError};
 
 /// A frame in the driver's hands.
@@ -83,15 +83,7 @@ impl PacketWrite for Frame {
         zero_is_none: bool,
     ) -> Result<(), WriteError> {
         let old = self.bytes::<2>(offset).ok_or(INVALID)?;
-        if zero_is_none && u16::from_ne_bytes(old) == 0 {
-            return Ok(());
-        }
-        let new = updated(old, delta);
-        // RFC 768: a sum of zero is sent as all ones.
-        if zero_is_none && u16::from_ne_bytes(new) == 0 {
-            return self.put(offset, &[0xff; 2]);
-        }
-        self.put(offset, &new)
+        self.put(offset, &transport_updated(old, delta, zero_is_none))
     }
 
     /// No device has summed up the frame for the kernel: that comes after this program.

@@ -79,6 +79,20 @@ pub const fn updated(field: [u8; 2], delta: [u8; 2]) -> [u8; 2] {
     Sum(0).remove(field).add(delta).checksum()
 }
 
+/// As [`updated`], for a transport header of which every checksum is whole. Of UDP (`zero_is_none`) a sum of zero is sent
+/// as all ones, and a field of zero says that there is none (RFC 768).
+#[inline(always)]
+pub const fn transport_updated(field: [u8; 2], delta: [u8; 2], zero_is_none: bool) -> [u8; 2] {
+    if zero_is_none && u16::from_ne_bytes(field) == 0 {
+        return field;
+    }
+    let new = updated(field, delta);
+    if zero_is_none && u16::from_ne_bytes(new) == 0 {
+        return [0xff; 2];
+    }
+    new
+}
+
 /// What replacing two addresses changes.
 #[inline(always)]
 pub fn address_delta(old: [&Address; 2], new: [&Address; 2]) -> [u8; 2] {

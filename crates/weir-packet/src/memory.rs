@@ -2,7 +2,7 @@
 //! A packet in memory, with the checksum state that a freshly received packet has in the kernel
 //! (nothing left for a device to fill in).
 
-use crate::checksum::updated;
+use crate::checksum::transport_updated;
 use crate::packet::{PacketRead, PacketWrite, Room, WriteError};
 use crate::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use alloc::vec::Vec;
@@ -87,14 +87,7 @@ impl PacketWrite for MemoryPacket {
         zero_is_none: bool,
     ) -> Result<(), WriteError> {
         let field = self.load::<2>(offset).ok_or(OUTSIDE)?;
-        if zero_is_none && field == [0, 0] {
-            return Ok(());
-        }
-        let mut new = updated(field, delta);
-        if zero_is_none && new == [0, 0] {
-            new = [0xff, 0xff];
-        }
-        self.store(offset, &new)
+        self.store(offset, &transport_updated(field, delta, zero_is_none))
     }
 
     fn note_uncovered_change(&mut self, _delta: [u8; 2]) {}
