@@ -20,6 +20,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         filter: None,
         full: false,
         trace: false,
+        from: test::EARLIER.to_owned(),
         no_checks: false,
     })
 }

@@ -9,14 +9,18 @@ mod cluster;
 mod netpol;
 mod runner;
 mod targets;
+mod upgrade;
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::{build, host, output};
-use runner::Tally;
+use runner::{Programs, Tally};
 use targets::{Level, Target};
+
+/// The commit that an upgrade is from, unless another one is asked for.
+pub(crate) const EARLIER: &str = "HEAD~1";
 
 /// Runs the tests; the last line says how many passed and failed
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,9 @@ pub(crate) struct Args {
     /// Asks `weir trace` too about every cell of every fifth policy case: it must say what packets do
     #[arg(long)]
     pub(crate) trace: bool,
+    /// The commit that the upgrade is from
+    #[arg(long, value_name = "COMMIT", default_value = EARLIER)]
+    pub(crate) from: String,
     /// Leave out formatting, lints and the other checks of the source
     #[arg(long)]
     pub(crate) no_checks: bool,
@@ -50,7 +57,9 @@ pub(crate) enum Selection {
     Netpol,
     /// The official tests of Kubernetes' network, on real Kubernetes
     Cluster,
-    /// All of them
+    /// Agents of an earlier commit give way to those of this checkout, under traffic
+    Upgrade,
+    /// All of them but upgrade, which needs the history and builds everything a second time
     All,
 }
 
@@ -61,6 +70,7 @@ impl Selection {
             Self::Kernel => &[Level::Kernel],
             Self::Lab => &[Level::Lab],
             Self::Netpol | Self::Cluster => &[],
+            Self::Upgrade => &[Level::Upgrade],
             Self::All => &[Level::Unit, Level::Kernel, Level::Lab],
         }
     }
@@ -72,12 +82,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
 
     // Said before anything is built: nobody should wait minutes to learn that root is missing.
-    let mut binary = None;
+    let (mut binary, mut earlier) = (None, None);
     let netpol = matches!(args.level, Selection::Netpol | Selection::All);
     let cluster = matches!(args.level, Selection::Cluster | Selection::All);
     if netpol || cluster || levels.iter().any(|level| *level != Level::Unit) {
         host::require()?;
         binary = Some(build::build(false)?);
+    }
+    if levels.contains(&Level::Upgrade) {
+        earlier = Some(upgrade::build(&args.from)?);
     }
     if levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none() {
         checks::run(&mut tally);
@@ -90,14 +103,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let run = |target: &Target, tally: &mut Tally| {
         let api_server = crate::cluster::api_server();
-        runner::run(
-            target,
-            args.filter.as_deref(),
-            binary.as_deref(),
-            args.full,
-            api_server.as_deref(),
-            tally,
-        )
+        let programs = Programs {
+            weir: binary.as_deref(),
+            earlier: earlier.as_deref(),
+            api_server: api_server.as_deref(),
+        };
+        runner::run(target, args.filter.as_deref(), &programs, args.full, tally)
     };
     for level in levels {
         let wanted = targets.iter().filter(|target| target.level == *level);

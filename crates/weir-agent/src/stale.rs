@@ -2,13 +2,15 @@
 //! What is left of backends that are gone: clients that would stick to them, and sockets that talk to them.
 //!
 //! A TCP client learns from the network that its peer is gone; a connected UDP socket would go on sending to an
-//! address that nobody has, or worse, that somebody else has. So it is ended, and its program opens another.
+//! address that nobody has, or worse, that somebody else has. So it is ended, and its program opens another; a moment
+//! later, because a backend that leaves its service may be well and about to answer what it was asked before.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use weir_abi::service::{ServiceBackendKey, SocketKey};
 use weir_abi::{Address, Port, Protocol, ServiceId};
@@ -50,15 +52,29 @@ impl Sweeper {
     }
 }
 
+/// Answers that are on their way when a backend leaves get this long to arrive.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 fn run(queue: &Receiver<Work>) {
-    while let Ok(mut work) = queue.recv() {
-        // One walk over the tables for all that have gone meanwhile.
-        while let Ok(more) = queue.try_recv() {
-            work.gone.extend(more.gone);
-            work.maps = more.maps;
-            work.namespaces = more.namespaces;
-        }
-        if let Err(error) = sweep(&work) {
+    let mut leaving = Leaving(VecDeque::new());
+    loop {
+        let next = match leaving.next() {
+            Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let result = match next {
+            Ok(work) => {
+                let result = forget_clients(&work);
+                leaving.put(work, Instant::now());
+                result
+            }
+            Err(RecvTimeoutError::Timeout) => leaving
+                .take(Instant::now())
+                .reduce(Work::and)
+                .map_or(Ok(()), |work| end_sockets(&work)),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Err(error) = result {
             tracing::warn!(
                 error = chain(&error),
                 "clients may still stick to backends that are gone"
@@ -67,11 +83,39 @@ fn run(queue: &Receiver<Work>) {
     }
 }
 
-fn sweep(work: &Work) -> weir_datapath::Result<()> {
-    let maps = &work.maps;
-    let mut gone: HashSet<Gone> = HashSet::new();
+/// What is to be done later, in the order in which it came.
+struct Leaving<T>(VecDeque<(Instant, T)>);
+
+impl<T> Leaving<T> {
+    fn put(&mut self, work: T, now: Instant) {
+        self.0.push_back((now + PATIENCE, work));
+    }
+
+    /// When the first of it is due.
+    fn next(&self) -> Option<Instant> {
+        self.0.front().map(|(due, _)| *due)
+    }
+
+    /// All that is due.
+    fn take(&mut self, now: Instant) -> impl Iterator<Item = T> {
+        let count = self.0.iter().take_while(|(due, _)| *due <= now).count();
+        self.0.drain(..count).map(|(_, work)| work)
+    }
+}
+
+impl Work {
+    /// Both as one: tables are walked once for them, and the later one knows best what there is.
+    fn and(self, later: Self) -> Self {
+        let mut gone = self.gone;
+        gone.extend(later.gone);
+        Self { gone, ..later }
+    }
+}
+
+/// Those of them that have not come back meanwhile.
+fn still_gone(work: &Work) -> weir_datapath::Result<HashSet<Gone>> {
+    let mut gone = HashSet::new();
     for one in &work.gone {
-        // It may have come back meanwhile.
         let (service, address, port) = *one;
         let key = ServiceBackendKey {
             address,
@@ -79,18 +123,28 @@ fn sweep(work: &Work) -> weir_datapath::Result<()> {
             port,
             reserved: [0; 2],
         };
-        if maps.service_backends.get(&key)?.is_none() {
+        if work.maps.service_backends.get(&key)?.is_none() {
             gone.insert(*one);
         }
     }
+    Ok(gone)
+}
+
+fn forget_clients(work: &Work) -> weir_datapath::Result<()> {
+    let gone = still_gone(work)?;
     let mut clients = Vec::new();
-    maps.affinity.for_each(|key, row| {
+    work.maps.affinity.for_each(|key, row| {
         if gone.contains(&(key.service, row.backend, row.port)) {
             clients.push(key);
         }
     })?;
+    first_error(work.maps.affinity.delete_all(&clients))
+}
+
+fn end_sockets(work: &Work) -> weir_datapath::Result<()> {
+    let gone = still_gone(work)?;
     let mut sockets: Vec<SocketKey> = Vec::new();
-    maps.socket_services.for_each(|key, row| {
+    work.maps.socket_services.for_each(|key, row| {
         if gone.contains(&(row.service, key.backend, key.port)) {
             sockets.push(key);
         }
@@ -111,12 +165,7 @@ fn sweep(work: &Work) -> weir_datapath::Result<()> {
             "UDP sockets to backends that are gone were ended"
         );
     }
-    let refused = maps.affinity.delete_all(&clients).into_iter();
-    let refused = refused.chain(maps.socket_services.delete_all(&sockets));
-    refused
-        .map(|(_, error)| Err(error))
-        .next()
-        .unwrap_or(Ok(()))
+    first_error(work.maps.socket_services.delete_all(&sockets))
 }
 
 /// Ends the sockets in the node's own namespace and in those of its pods.
@@ -144,4 +193,33 @@ fn end(diagnosis: &mut SocketDiagnosis, cookies: &HashSet<u64>) -> weir_net::Res
         }
     }
     Ok(ended)
+}
+
+/// Rows that were not deleted stay until their own end; the first says why.
+fn first_error(refused: Vec<(usize, weir_datapath::Error)>) -> weir_datapath::Result<()> {
+    refused
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |(_, error)| Err(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_ended_before_its_answers_could_arrive() {
+        let start = Instant::now();
+        let mut leaving = Leaving(VecDeque::new());
+        assert_eq!(leaving.next(), None);
+        leaving.put("first", start);
+        leaving.put("second", start + PATIENCE / 2);
+        let (due, later) = (start + PATIENCE, start + PATIENCE * 2);
+        assert_eq!(leaving.next(), Some(due));
+        let mut take = |now| leaving.take(now).collect::<Vec<_>>();
+        assert!(take(start + PATIENCE / 2).is_empty());
+        assert_eq!(take(due), ["first"]);
+        assert_eq!(take(later), ["second"]);
+        assert!(take(later).is_empty());
+    }
 }

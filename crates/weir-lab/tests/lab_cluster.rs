@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod lab {
     mod control_plane;
+    #[expect(dead_code, reason = "other tests use the rest")]
     mod harness;
     mod kernel_routing;
     mod probes;

@@ -129,14 +129,22 @@ impl Report {
     }
 }
 
-/// Runs one executable, as root when its level asks for that. `api_server` is a folder with an API server's programs, for
-/// tests that start one.
+/// What tests start, where it is there.
+#[derive(Debug)]
+pub(super) struct Programs<'a> {
+    pub(super) weir: Option<&'a Path>,
+    /// The `weir` of an earlier commit.
+    pub(super) earlier: Option<&'a Path>,
+    /// A folder with an API server's programs.
+    pub(super) api_server: Option<&'a Path>,
+}
+
+/// Runs one executable, as root when its level asks for that.
 pub(super) fn run(
     target: &Target,
     filter: Option<&str>,
-    weir: Option<&Path>,
+    programs: &Programs<'_>,
     full: bool,
-    api_server: Option<&Path>,
     tally: &mut Tally,
 ) -> Result<()> {
     let privileged = target.level != Level::Unit;
@@ -152,11 +160,14 @@ pub(super) fn run(
     };
     command.arg(format!("CARGO_MANIFEST_DIR={}", target.directory.display()));
     command.arg("RUST_BACKTRACE=1");
-    if let Some(weir) = weir {
-        command.arg(format!("WEIR_BIN={}", weir.display()));
-    }
-    if let Some(programs) = api_server {
-        command.arg(format!("KUBEBUILDER_ASSETS={}", programs.display()));
+    for (variable, program) in [
+        ("WEIR_BIN", programs.weir),
+        ("WEIR_UPGRADE_FROM", programs.earlier),
+        ("KUBEBUILDER_ASSETS", programs.api_server),
+    ] {
+        if let Some(program) = program {
+            command.arg(format!("{variable}={}", program.display()));
+        }
     }
     if privileged {
         // A privileged test that lacks something must fail here, never pass as skipped.
@@ -171,7 +182,7 @@ pub(super) fn run(
     command
         .args(["timeout", "--kill-after=10", limit])
         .arg(&target.executable);
-    if target.level == Level::Lab {
+    if matches!(target.level, Level::Lab | Level::Upgrade) {
         // Labs share the machine's cores; one after the other their timings mean something.
         command.arg("--test-threads=1");
     }

@@ -19,6 +19,8 @@ pub(super) enum Level {
     Kernel,
     /// What the kernel level needs, and a lab of its own.
     Lab,
+    /// What the lab level needs, and the program of an earlier commit.
+    Upgrade,
 }
 
 /// One executable full of tests.
@@ -103,6 +105,7 @@ fn level_of_file(name: &str) -> Level {
     match name.split('_').next() {
         Some("kernel") => Level::Kernel,
         Some("lab") => Level::Lab,
+        Some("upgrade") => Level::Upgrade,
         _ => Level::Unit,
     }
 }
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(level_of_file("kernel_packets"), Level::Kernel);
         assert_eq!(level_of_file("kernel"), Level::Kernel);
         assert_eq!(level_of_file("lab_restart"), Level::Lab);
+        assert_eq!(level_of_file("upgrade"), Level::Upgrade);
         assert_eq!(level_of_file("label"), Level::Unit);
         assert_eq!(level_of_file("packets"), Level::Unit);
     }

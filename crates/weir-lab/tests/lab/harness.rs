@@ -33,15 +33,24 @@ pub(crate) fn can_run_weir() -> bool {
 pub(crate) struct Lab {
     name: String,
     folder: TempDir,
+    program: OsString,
 }
 
 impl Lab {
     /// Builds a lab; its name must be its test's own.
     pub(crate) fn up(name: &str, arguments: &[&str], manifest: &str) -> Self {
+        let program = std::env::var_os("WEIR_BIN");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_weir-lab").into());
+        Self::up_by(program, name, arguments, manifest)
+    }
+
+    /// Builds a lab of another program than the one that is tested.
+    pub(crate) fn up_by(program: OsString, name: &str, arguments: &[&str], manifest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lab = Self {
             name: format!("test-{name}-{}", std::process::id()),
             folder,
+            program,
         };
         let all = [&["up", "-f", "-"], arguments].concat();
         let output = lab.run_with_input(&all, manifest);
@@ -124,6 +133,30 @@ impl Lab {
         assert!(output.status.success(), "{words}");
     }
 
+    /// Gives the last link before the world another MTU, which hosts behind its router have to find out. The world
+    /// itself keeps to it, because a link that is narrow at one end drops what it gets from the other without a word;
+    /// it asks for segments of full size all the same.
+    pub(crate) fn set_mtu_of_world(&self, mtu: u16) {
+        let mtu = mtu.to_string();
+        self.text(&[
+            "underlay",
+            "--",
+            "ip",
+            "link",
+            "set",
+            "external0",
+            "mtu",
+            &mtu,
+        ]);
+        for family in ["-4", "-6"] {
+            let route = self.text(&["world", "--", "ip", family, "route", "show", "default"]);
+            let route = route.split(" mtu ").next().unwrap().split_whitespace();
+            let mut change = vec!["world", "--", "ip", family, "route", "replace"];
+            change.extend(route.chain(["mtu", &mtu, "advmss", "1440"]));
+            self.text(&change);
+        }
+    }
+
     /// Starts a verb and leaves it running.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
@@ -185,6 +218,13 @@ impl Lab {
         }
     }
 
+    /// The processes of a node's agent.
+    pub(crate) fn agent_processes(&self, node: &str) -> Vec<u32> {
+        let procs = self.cgroup().join(node).join("agent/cgroup.procs");
+        let text = std::fs::read_to_string(procs).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
     /// Kills everything in a pod without the daemon's doing.
     pub(crate) fn kill_pod(&self, node: &str, pod: &str) {
         let pod = self.cgroup().join(node).join("pods").join(pod);
@@ -213,9 +253,7 @@ impl Lab {
         reason = "tests start the program that they test"
     )]
     fn command(&self, arguments: &[&str]) -> Command {
-        let program = std::env::var_os("WEIR_BIN")
-            .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_weir-lab")));
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command
             .arg("lab")
             .arg(arguments[0])

@@ -174,17 +174,7 @@ fn small_mtus_are_found_out() {
     for mode in ["tunnel", "native"] {
         let lab = up(&format!("mtu-{mode}"), mode, "underlayMTU: 1400");
         check_volume(&lab, "5000000");
-        // A narrow link on the way to the world, which only its router knows of.
-        lab.text(&[
-            "underlay",
-            "--",
-            "ip",
-            "link",
-            "set",
-            "external0",
-            "mtu",
-            "1300",
-        ]);
+        lab.set_mtu_of_world(1300);
         for family in ["4", "6"] {
             let moved = lab.json(&[
                 "transfer",

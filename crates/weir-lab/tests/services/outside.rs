@@ -434,19 +434,7 @@ pub(crate) fn c22_a_pod_reaches_itself_through_its_node(ground: &Ground<'_>) {
 pub(crate) fn c23_backends_hear_of_narrow_paths(ground: &Ground<'_>) {
     ground.apply([service_of("NodePort", "web"), server("b0", "n2")]);
     let port = ground.node_port("web", 0).to_string();
-    let narrow = |mtu: &str| {
-        ground.lab.text(&[
-            "underlay",
-            "--",
-            "ip",
-            "link",
-            "set",
-            "external0",
-            "mtu",
-            mtu,
-        ]);
-    };
-    narrow("1300");
+    ground.lab.set_mtu_of_world(1300);
     let moved = ["node:n1", "node:n2"].map(|to| {
         ["4", "6"].map(|family| {
             let words = [
@@ -469,7 +457,7 @@ pub(crate) fn c23_backends_hear_of_narrow_paths(ground: &Ground<'_>) {
             ground.lab.run(&words)
         })
     });
-    narrow("1500");
+    ground.lab.set_mtu_of_world(1500);
     for output in moved.iter().flatten() {
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}");
