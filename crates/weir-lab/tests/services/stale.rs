@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     ask::{Ask, ask, both_families},
-    ground::{Ground, eventually},
+    ground::Ground,
     objects::{With, server, service, service_of},
 };
 
