@@ -6,11 +6,13 @@ mod churn;
 mod talk;
 mod victim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use weir_api::path;
+use weir_api::status::Status;
 
 use super::checks::{Checks, until_none};
 use super::control_plane::kubectl;
@@ -112,6 +114,9 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
     );
     let said = talk::read(place, &nodes, &talkers, now()?)?;
     output::data(&said.summary);
+    for gap in &said.gaps {
+        output::data(format_args!("    longest gap of {}", blame(gap, &kills)));
+    }
     check(
         "their connections lived on, and new ones were made at any time",
         Ok(said
@@ -133,8 +138,7 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
         }),
     );
     for node in nodes {
-        let status: weir_api::status::Status =
-            remains::agent(place, node)?.get(weir_api::path::STATUS)?;
+        let status: Status = remains::agent(place, node)?.get(path::STATUS)?;
         output::data(format_args!(
             "{node}: the agent that runs now has repaired {} rows, links and routes",
             status.repairs
@@ -183,7 +187,7 @@ fn kill_many(place: &Place, nodes: &[Node], count: u32, seed: u64) -> Result<Vec
 
 /// `40 agents, 20 kubelets, ...`
 fn tally(kills: &[Kill]) -> String {
-    let mut counts = std::collections::BTreeMap::<&str, u32>::new();
+    let mut counts = BTreeMap::<&str, u32>::new();
     for kill in kills {
         *counts.entry(kill.victim.kind()).or_default() += 1;
     }
@@ -215,13 +219,13 @@ fn recover(place: &Place) -> Result<Vec<String>> {
         let mut found: Vec<String> = wrong
             .map(|pod| format!("pod {} is not ready", pod.full_name()))
             .collect();
-        let ready = kubectl_ready(place);
+        let ready = nodes_ready(place);
         found.extend((!ready).then(|| "a node is not ready".to_owned()));
         Ok(found)
     })
 }
 
-fn kubectl_ready(place: &Place) -> bool {
+fn nodes_ready(place: &Place) -> bool {
     succeeds(
         kubectl(place)
             .args(["wait", "--for=condition=Ready", "nodes", "--all"])

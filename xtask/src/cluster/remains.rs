@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -249,8 +250,10 @@ fn count(place: &Place, node: Node) -> Result<Counts> {
     // Some of the agent's own files come with the node's first pod, and hold what is counted above; what else is there was
     // to become one of them.
     let files = names_in(&root.join("var/lib/weir"))?;
-    let torn = files.iter().filter(|name| name.ends_with(".new")).count();
-    counts.insert("torn files of the agent".to_owned(), torn);
+    let torn = files
+        .iter()
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "new"));
+    counts.insert("torn files of the agent".to_owned(), torn.count());
     Ok(counts)
 }
 
@@ -264,16 +267,16 @@ fn links_of(place: &Place, node: Node) -> Result<BTreeSet<String>> {
     Ok(lines.lines().filter_map(name).collect())
 }
 
-fn names_in(folder: &std::path::Path) -> Result<BTreeSet<String>> {
+fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let names = entries.map(|entry| entry.map(|one| one.file_name().to_string_lossy().into()));
     names
-        .collect::<std::io::Result<_>>()
+        .collect::<io::Result<_>>()
         .with_context(|| format!("cannot read {}", folder.display()))
 }
 
-fn count_files(folder: &std::path::Path) -> Result<usize> {
+fn count_files(folder: &Path) -> Result<usize> {
     let mut count = 0;
     for name in names_in(folder)? {
         let entry = folder.join(name);

@@ -21,6 +21,8 @@ const SCRIPT: &str = include_str!("talk.sh");
 /// Every container that answers, and bash.
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const LONGEST_GAP: Duration = Duration::from_secs(10);
+/// How many gaps are told of.
+const TOLD: usize = 8;
 
 /// Something that a pod has noticed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +36,8 @@ pub(super) struct Finding {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     pub(super) findings: Vec<Finding>,
+    /// The longest times without an exchange, whether they are too long or not.
+    pub(super) gaps: Vec<Finding>,
     pub(super) summary: String,
 }
 
@@ -166,13 +170,14 @@ fn client(node: Node, image: &str, targets: &[String]) -> Value {
 /// Reads the logs up to now.
 pub(super) fn read(place: &Place, nodes: &[Node], talkers: &[Pod], now: u64) -> Result<Said> {
     let mut said = Said::default();
-    let (mut exchanges, mut longest) = (0, (0, String::new()));
+    let (mut exchanges, mut gaps) = (0, Vec::new());
     let logs = read_logs(place, nodes, talkers)?;
     ensure!(!logs.is_empty(), "the pods that talk have left no log");
     for (name, text) in &logs {
         let log = judge(text, now);
         exchanges += log.exchanges;
-        longest = longest.max((log.longest, name.clone()));
+        let (length, at) = log.longest;
+        gaps.push((length, at, name));
         let with_name = |found: Finding| Finding {
             what: format!("{name}: {}", found.what),
             ..found
@@ -181,12 +186,15 @@ pub(super) fn read(place: &Place, nodes: &[Node], talkers: &[Pod], now: u64) -> 
             .extend(log.findings.into_iter().map(with_name));
     }
     said.findings.sort_by_key(|found| found.at);
-    said.summary = format!(
-        "{exchanges} exchanges on {} paths; the longest gap was {} ms, of {}",
-        logs.len(),
-        longest.0,
-        longest.1
-    );
+    gaps.sort_unstable_by(|a, b| b.cmp(a));
+    said.summary = format!("{exchanges} exchanges on {} paths", logs.len());
+    let told = gaps.into_iter().take(TOLD);
+    said.gaps = told
+        .map(|(length, at, name)| Finding {
+            at,
+            what: format!("{name}: {length} ms"),
+        })
+        .collect();
     Ok(said)
 }
 
@@ -219,8 +227,8 @@ fn read_logs(place: &Place, nodes: &[Node], talkers: &[Pod]) -> Result<Vec<(Stri
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Log {
     exchanges: u64,
-    /// Milliseconds between two exchanges.
-    longest: u64,
+    /// The longest time between two exchanges, in milliseconds, and when it began.
+    longest: (u64, u64),
     findings: Vec<Finding>,
 }
 
@@ -231,7 +239,7 @@ fn judge(text: &str, now: u64) -> Log {
     let gap = |log: &mut Log, last: Option<u64>, at: u64| {
         let since = last.unwrap_or(at);
         let length = at.saturating_sub(since);
-        log.longest = log.longest.max(length);
+        log.longest = log.longest.max((length, since));
         if length > limit {
             log.findings.push(Finding {
                 at: since,
@@ -278,7 +286,7 @@ mod tests {
     #[test]
     fn a_log_without_gaps_has_no_finding() {
         let log = judge("1000 open\n1001 ok\n1200 ok\n9000 ok\n90", 9_500);
-        assert_eq!((log.exchanges, log.longest), (3, 7_800));
+        assert_eq!((log.exchanges, log.longest), (3, (7_800, 1_200)));
         assert_eq!(log.findings, Vec::new());
     }
 

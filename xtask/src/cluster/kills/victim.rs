@@ -8,9 +8,10 @@ use std::fs;
 use anyhow::Result;
 
 use crate::cluster::control_plane;
+use crate::cluster::network::inside;
 use crate::cluster::place::{Node, Place};
-use crate::cluster::processes::{Process, run};
-use crate::process::command;
+use crate::cluster::processes::{Process, run, wait_for};
+use crate::process::{command, stdout_of};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Victim {
@@ -87,7 +88,15 @@ impl Victim {
             let _ = run(command("kill").args(["-KILL", "--", &process.id.to_string()]));
         }
         match self {
-            Self::ApiServer => control_plane::launch_api_server(place),
+            Self::ApiServer => {
+                // Its threads end one after the other, and hold its port until the last has.
+                wait_for("the API server's port to be free", 30, || {
+                    let mut listeners = inside(place, "control", "ss");
+                    listeners.args(["-Hltn", "sport = :6443"]);
+                    stdout_of(&mut listeners).is_ok_and(|found| found.is_empty())
+                })?;
+                control_plane::launch_api_server(place)
+            }
             Self::Agent(_) | Self::Kubelet(_) | Self::Containerd(_) => Ok(()),
         }
     }
