@@ -74,6 +74,11 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
     );
     let before = Before::take(place)?;
 
+    let drops = nodes
+        .iter()
+        .map(|node| remains::drops(place, *node))
+        .collect::<Result<Vec<_>>>()?;
+
     let churn = Churn::start(place, &nodes);
     let start = Instant::now();
     let killed = kill_many(place, &nodes, args.kills, seed);
@@ -137,15 +142,31 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
             })
         }),
     );
-    for node in nodes {
+    for (node, before) in nodes.into_iter().zip(drops) {
         let status: Status = remains::agent(place, node)?.get(path::STATUS)?;
+        let dropped = new_drops(&before, &remains::drops(place, node)?);
         output::data(format_args!(
-            "{node}: the agent that runs now has repaired {} rows, links and routes",
+            "{node}: the agent that runs now has repaired {} rows, links and routes; dropped packets: {dropped}",
             status.repairs
         ));
     }
     pods::remove_namespace(place, NAMESPACE)?;
     checks.close()
+}
+
+/// `2 No route, 1 Unknown source`
+fn new_drops(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> String {
+    let more = now.iter().filter_map(|(reason, packets)| {
+        let earlier = before.get(reason).copied().unwrap_or_default();
+        let more = packets.saturating_sub(earlier);
+        (more > 0).then(|| format!("{more} {reason}"))
+    });
+    let more: Vec<String> = more.collect();
+    if more.is_empty() {
+        "none".to_owned()
+    } else {
+        more.join(", ")
+    }
 }
 
 /// Milliseconds since 1970.
@@ -297,6 +318,13 @@ fn connect_anew(place: &Place, nodes: &[Node]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_new_drops_are_told() {
+        let counts = |unknown| BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), unknown)]);
+        assert_eq!(new_drops(&counts(1), &counts(1)), "none");
+        assert_eq!(new_drops(&counts(1), &counts(4)), "3 b");
+    }
 
     #[test]
     fn a_finding_names_the_kill_before_it() {

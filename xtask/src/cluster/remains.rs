@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use weir_abi::map;
 use weir_api::endpoint::{Endpoint, EndpointState};
-use weir_api::kernel::{EndpointEntry, MapEntry};
+use weir_api::kernel::{EndpointEntry, MapEntry, MetricEntry};
 use weir_api::service::ServicesCompared;
 use weir_api::status::Status;
 use weir_api::{Client, path};
@@ -255,6 +255,16 @@ fn count(place: &Place, node: Node) -> Result<Counts> {
         .filter(|name| Path::new(name).extension().is_some_and(|end| end == "new"));
     counts.insert("torn files of the agent".to_owned(), torn.count());
     Ok(counts)
+}
+
+/// Packets that the programs of a node have dropped, by reason; an agent's end changes no counter.
+pub(super) fn drops(place: &Place, node: Node) -> Result<BTreeMap<String, u64>> {
+    let counters: Vec<MetricEntry> = agent(place, node)?.get(path::KERNEL_METRICS)?;
+    let mut drops = BTreeMap::new();
+    for counter in counters.into_iter().filter(|one| one.code != 0) {
+        *drops.entry(counter.reason).or_default() += counter.packets;
+    }
+    Ok(drops)
 }
 
 fn links_of(place: &Place, node: Node) -> Result<BTreeSet<String>> {

@@ -87,14 +87,16 @@ fn agnhost(place: &Place) -> Result<String> {
 
 fn server(node: Node, image: &str) -> Value {
     let command = json!(["/agnhost", "netexec"]);
-    let mut pod = pods::pod(
-        NAMESPACE,
-        &format!("server-{node}"),
-        "server",
-        &node.to_string(),
-        &command,
-    );
-    pod["spec"]["containers"][0]["image"] = json!(image);
+    talker("server", node, image, &command)
+}
+
+/// Pods without a request starve for seconds while a kubelet starts beside them, and not for want of a network.
+fn talker(app: &str, node: Node, image: &str, command: &Value) -> Value {
+    let name = format!("{app}-{node}");
+    let mut pod = pods::pod(NAMESPACE, &name, app, &node.to_string(), command);
+    let container = &mut pod["spec"]["containers"][0];
+    container["image"] = json!(image);
+    container["resources"] = json!({"requests": {"cpu": "500m"}});
     pod
 }
 
@@ -152,18 +154,11 @@ fn targets(place: &Place) -> Result<Vec<String>> {
 fn client(node: Node, image: &str, targets: &[String]) -> Value {
     let mut command = vec!["bash", "-c", SCRIPT, "talk"];
     command.extend(targets.iter().map(String::as_str));
-    let mut pod = pods::pod(
-        NAMESPACE,
-        &format!("client-{node}"),
-        "client",
-        &node.to_string(),
-        &json!(command),
-    );
+    let mut pod = talker("client", node, image, &json!(command));
     // A file: output goes through containerd, which is killed.
     pod["spec"]["volumes"] = json!([{"name": "log", "emptyDir": {}}]);
     let container = &mut pod["spec"]["containers"][0];
     container["volumeMounts"] = json!([{"name": "log", "mountPath": "/log"}]);
-    container["image"] = json!(image);
     pod
 }
 
