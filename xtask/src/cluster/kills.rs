@@ -73,7 +73,6 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
         quiet.join("; ")
     );
     let before = Before::take(place)?;
-
     let drops = nodes
         .iter()
         .map(|node| remains::drops(place, *node))
@@ -113,6 +112,10 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
         "settled {:.1} s after the last kill",
         start.elapsed().as_secs_f64()
     ));
+    check(
+        "`weir service update` finds nothing to repair",
+        remains::compare_services(place),
+    );
     check(
         "pods that stayed are the same",
         pods::pods(place, Some(NAMESPACE)).map(|now| changed(&talkers, &now)),

@@ -208,9 +208,17 @@ fn compare_rows(agent: &Client) -> Result<Vec<String>> {
             format!("row of map {}: {state}: {key} {value}", map.name)
         }));
     }
-    let services: ServicesCompared = agent.post(path::SERVICES_COMPARE)?;
-    let wrong = services.repaired.into_iter().chain(services.failed);
-    found.extend(wrong.map(|row| format!("row of services: {row}")));
+    Ok(found)
+}
+
+/// What `weir service update` finds. It repairs what it finds, so it is asked once, when nothing else is on its way.
+pub(super) fn compare_services(place: &Place) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for node in Node::all(nodes_of(place)?) {
+        let services: ServicesCompared = agent(place, node)?.post(path::SERVICES_COMPARE)?;
+        let wrong = services.repaired.into_iter().chain(services.failed);
+        found.extend(wrong.map(|row| format!("{node}: row of services: {row}")));
+    }
     Ok(found)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The article's commands and the official tests of Kubernetes' network, on a cluster that is brought up for them: of the
-//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all. Then pods
+//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all, pods
 //! in a crowd, and pods that talk while the cluster's parts are killed.
 
 use std::env;
@@ -39,8 +39,6 @@ fn test(full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
             (None, false) => vec![
                 cluster(&["article"])?,
                 cluster(&["e2e", "--conformance", DRAWN])?,
-                cluster(&["crowd", "--pods=20"])?,
-                cluster(&["kills", "--kills=6"])?,
             ],
         };
         runs.iter_mut().try_for_each(|run| count(run, tally))

@@ -3,7 +3,9 @@
 //! service; behind a policy, so that a pod whose identity is lost is cut off.
 //!
 //! Lost is: a connection that ended, and a time in which no exchange came to its end on a connection that stays or no new
-//! connection was made and answered, longer than [`LONGEST_GAP`]. The machine is busy with starting what was killed.
+//! connection was made and answered, longer than [`LONGEST_GAP`]. Where nothing is lost it is less than a second: a packet of a new
+//! connection that is lost once makes it 1.4, one that is lost twice 3.4, and the machine is busy with starting what was
+//! killed.
 
 use std::fs;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::cluster::processes::wait_for;
 const SCRIPT: &str = include_str!("talk.sh");
 /// Every container that answers, and bash.
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost";
-const LONGEST_GAP: Duration = Duration::from_secs(10);
+const LONGEST_GAP: Duration = Duration::from_secs(5);
 /// How many gaps are told of.
 const TOLD: usize = 8;
 
@@ -280,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_log_without_gaps_has_no_finding() {
-        let log = judge("1000 open\n1001 ok\n1200 ok\n9000 ok\n90", 9_500);
-        assert_eq!((log.exchanges, log.longest), (3, (7_800, 1_200)));
+        let log = judge("1000 open\n1001 ok\n1200 ok\n6000 ok\n90", 6_500);
+        assert_eq!((log.exchanges, log.longest), (3, (4_800, 1_200)));
         assert_eq!(log.findings, Vec::new());
     }
 
@@ -298,9 +300,9 @@ mod tests {
         let lost = "a connection was lost or refused";
         check("1000 ok\n2000 lost\n3000 ok\n", 3_000, &[(2_000, lost)]);
         check(
-            "1000 ok\n12000 ok\n",
-            12_000,
-            &[(1_000, "no exchange for 11000 ms")],
+            "1000 ok\n7000 ok\n",
+            7_000,
+            &[(1_000, "no exchange for 6000 ms")],
         );
         check("1000 ok\n", 20_000, &[(1_000, "no exchange for 19000 ms")]);
         check("", 7, &[(7, "there was no exchange at all")]);
