@@ -6,16 +6,21 @@
 //! packed from these programs and Debian's. `tests/cluster` holds what is not Rust, `docs/test-cluster.md` the facts.
 
 mod article;
+mod checks;
 pub(crate) mod control_plane;
+mod crowd;
 mod e2e;
 mod images;
 mod keys;
+mod kills;
 pub(crate) mod network;
 mod node;
 mod packages;
 pub(crate) mod place;
+mod pods;
 pub(crate) mod processes;
 pub(crate) mod programs;
+mod remains;
 mod report;
 mod select;
 mod tree;
@@ -57,6 +62,10 @@ enum Verb {
     E2e(e2e::Args),
     /// Runs the commands of tests/article, each as it is printed there, and checks what they are said to do
     Article,
+    /// Creates many pods on one node at once, checks each, deletes them, and looks for what is left
+    Crowd(crowd::Args),
+    /// Kills agents, kubelets, containerds and the API server at random while pods talk, come and go
+    Kills(kills::Args),
     /// Runs kubectl as the administrator
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -90,6 +99,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             e2e::run(&args.name, e2e)
         }
         Verb::Article if is_root() => article::run(&Place::of(&args.name)),
+        Verb::Crowd(crowd) if is_root() => crowd::run(&Place::of(&args.name), crowd),
+        Verb::Kills(kills) if is_root() => kills::run(&Place::of(&args.name), kills),
         Verb::Kubectl { arguments } if is_root() => {
             let mut kubectl = control_plane::kubectl(&Place::of(&args.name));
             pass_through(kubectl.args(arguments))
@@ -97,9 +108,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Verb::Node { node, arguments } if is_root() => {
             pass_through(&mut node::run_in(&Place::of(&args.name), node, arguments)?)
         }
-        Verb::Down | Verb::E2e(_) | Verb::Article | Verb::Kubectl { .. } | Verb::Node { .. } => {
-            as_root(&[])
-        }
+        Verb::Down
+        | Verb::E2e(_)
+        | Verb::Article
+        | Verb::Crowd(_)
+        | Verb::Kills(_)
+        | Verb::Kubectl { .. }
+        | Verb::Node { .. } => as_root(&[]),
     }
 }
 

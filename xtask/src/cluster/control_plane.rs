@@ -10,6 +10,9 @@ use super::place::{CONTROL_PLANE, POD_RANGES, Place, SERVICE_RANGES};
 use super::processes::{start, succeeds, wait_for};
 use super::programs;
 
+/// The name under which the process is recorded.
+pub(super) const API_SERVER_NAME: &str = "kube-apiserver";
+
 /// Starts everything; returns when the API server is ready.
 pub(super) fn start_all(place: &Place) -> Result<()> {
     start_api_server(place)?;
@@ -19,7 +22,6 @@ pub(super) fn start_all(place: &Place) -> Result<()> {
 /// Starts the API server with its store; returns when it is ready.
 pub(super) fn start_api_server(place: &Place) -> Result<()> {
     let state = place.state().display().to_string();
-    let keys = place.keys().display().to_string();
     launch(
         place,
         "etcd",
@@ -29,10 +31,20 @@ pub(super) fn start_api_server(place: &Place) -> Result<()> {
              --initial-advertise-peer-urls=http://127.0.0.1:2380 --initial-cluster=default=http://127.0.0.1:2380"
         ),
     )?;
+    launch_api_server(place)?;
+    wait_for("the API server to be ready", 90, || {
+        succeeds(kubectl(place).args(["get", "--raw", "/readyz"]))
+    })
+}
+
+/// Starts the API server alone, also again after its end; does not wait until it is ready.
+pub(super) fn launch_api_server(place: &Place) -> Result<()> {
+    let state = place.state().display().to_string();
+    let keys = place.keys().display().to_string();
     // Aggregator routing: this host has nobody who translates addresses of services, so pods are reached directly.
     launch(
         place,
-        "kube-apiserver",
+        API_SERVER_NAME,
         &format!(
             "--etcd-servers=http://127.0.0.1:2379 --advertise-address={} --service-cluster-ip-range={SERVICE_RANGES} \
              --tls-cert-file={keys}/api.crt --tls-private-key-file={keys}/api.key --cert-dir={state} \
@@ -46,10 +58,7 @@ pub(super) fn start_api_server(place: &Place) -> Result<()> {
              --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra-",
             CONTROL_PLANE.v4
         ),
-    )?;
-    wait_for("the API server to be ready", 90, || {
-        succeeds(kubectl(place).args(["get", "--raw", "/readyz"]))
-    })
+    )
 }
 
 fn start_controllers(place: &Place) -> Result<()> {

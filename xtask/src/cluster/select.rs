@@ -126,7 +126,7 @@ fn draw(mut names: Vec<String>, count: usize, seed: u64) -> Vec<String> {
 }
 
 /// The generator `SplitMix64`.
-fn next(state: &mut u64) -> u64 {
+pub(super) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The article's commands and the official tests of Kubernetes' network, on a cluster that is brought up for them: of the
-//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all.
+//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all, pods
+//! in a crowd, and pods that talk while the cluster's parts are killed.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -32,6 +33,8 @@ fn test(full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
                 cluster(&["article"])?,
                 cluster(&["e2e"])?,
                 cluster(&["e2e", "--netpol"])?,
+                cluster(&["crowd"])?,
+                cluster(&["kills", "--kills=100"])?,
             ],
             (None, false) => vec![
                 cluster(&["article"])?,
