@@ -220,9 +220,14 @@ impl Lab {
 
     /// The processes of a node's agent.
     pub(crate) fn agent_processes(&self, node: &str) -> Vec<u32> {
-        let procs = self.cgroup().join(node).join("agent/cgroup.procs");
+        let procs = self.cgroup().join(node).join("cgroup.procs");
         let text = std::fs::read_to_string(procs).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        let is_agent = |process: &u32| {
+            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).nth(1) == Some(b"agent")
+        };
+        let all = text.lines().map(|line| line.parse().unwrap());
+        all.filter(is_agent).collect()
     }
 
     /// Kills everything in a pod without the daemon's doing.
