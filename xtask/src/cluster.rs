@@ -10,6 +10,7 @@ pub(crate) mod control_plane;
 mod e2e;
 mod images;
 mod keys;
+mod netpol;
 pub(crate) mod network;
 mod node;
 mod packages;
@@ -57,6 +58,8 @@ enum Verb {
     E2e(e2e::Args),
     /// Runs the commands of tests/article, each as it is printed there, and checks what they are said to do
     Article,
+    /// Replays cases of tests/netpol, drawn at random, with real containers and policies from the API server
+    Netpol(netpol::Args),
     /// Runs kubectl as the administrator
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -89,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             programs::build()?;
             e2e::run(&args.name, e2e)
         }
+        Verb::Netpol(netpol) if is_root() => netpol::run(&Place::of(&args.name), netpol),
         Verb::Article if is_root() => article::run(&Place::of(&args.name)),
         Verb::Kubectl { arguments } if is_root() => {
             let mut kubectl = control_plane::kubectl(&Place::of(&args.name));
@@ -97,9 +101,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Verb::Node { node, arguments } if is_root() => {
             pass_through(&mut node::run_in(&Place::of(&args.name), node, arguments)?)
         }
-        Verb::Down | Verb::E2e(_) | Verb::Article | Verb::Kubectl { .. } | Verb::Node { .. } => {
-            as_root(&[])
-        }
+        Verb::Down
+        | Verb::E2e(_)
+        | Verb::Netpol(_)
+        | Verb::Article
+        | Verb::Kubectl { .. }
+        | Verb::Node { .. } => as_root(&[]),
     }
 }
 

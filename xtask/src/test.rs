@@ -48,7 +48,7 @@ pub(crate) enum Selection {
     Lab,
     /// The network policy cases, every cell with real packets
     Netpol,
-    /// The official tests of Kubernetes' network, on real Kubernetes
+    /// The official tests of Kubernetes' network and some policy cases, on real Kubernetes
     Cluster,
     /// All of them
     All,
