@@ -13,6 +13,7 @@ mod e2e;
 mod images;
 mod keys;
 mod kills;
+mod netpol;
 pub(crate) mod network;
 mod node;
 mod packages;
@@ -66,6 +67,8 @@ enum Verb {
     Crowd(crowd::Args),
     /// Kills agents, kubelets, containerds and the API server at random while pods talk, come and go
     Kills(kills::Args),
+    /// Replays cases of tests/netpol, drawn at random, with real containers and policies from the API server
+    Netpol(netpol::Args),
     /// Runs kubectl as the administrator
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -98,6 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             programs::build()?;
             e2e::run(&args.name, e2e)
         }
+        Verb::Netpol(netpol) if is_root() => netpol::run(&Place::of(&args.name), netpol),
         Verb::Article if is_root() => article::run(&Place::of(&args.name)),
         Verb::Crowd(crowd) if is_root() => crowd::run(&Place::of(&args.name), crowd),
         Verb::Kills(kills) if is_root() => kills::run(&Place::of(&args.name), kills),
@@ -113,6 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         | Verb::Article
         | Verb::Crowd(_)
         | Verb::Kills(_)
+        | Verb::Netpol(_)
         | Verb::Kubectl { .. }
         | Verb::Node { .. } => as_root(&[]),
     }

@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod host;
 mod image;
+mod netpol;
 mod output;
 mod process;
 mod rustc;

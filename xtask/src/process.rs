@@ -3,8 +3,9 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -103,6 +104,27 @@ pub(crate) fn stdout_of(command: &mut Command) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start `{}`", display(command)))?;
+    succeeded(command, &output)
+}
+
+/// The standard output of a command that succeeds, with this as its input.
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", display(command)))?;
+    let mut stdin = child.stdin.take().context("its input is not piped")?;
+    let written = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let said = succeeded(command, &output)?;
+    written.with_context(|| format!("`{}` does not read its input", display(command)))?;
+    Ok(said)
+}
+
+fn succeeded(command: &Command, output: &Output) -> Result<String> {
     if !output.status.success() {
         bail!(
             "`{}` failed ({}): {}",

@@ -55,7 +55,7 @@ pub(crate) enum Selection {
     Lab,
     /// The network policy cases, every cell with real packets
     Netpol,
-    /// The official tests of Kubernetes' network, on real Kubernetes
+    /// The official tests of Kubernetes' network and some policy cases, on real Kubernetes
     Cluster,
     /// Agents of an earlier commit give way to those of this checkout, under traffic
     Upgrade,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -12,7 +12,7 @@ use super::network::inside;
 use super::place::{Name, Place};
 use super::processes::wait_for;
 use super::report::Report;
-use super::select::{Wish, pattern};
+use super::select::{Wish, pattern, seed};
 use super::{programs, up};
 use crate::output;
 use crate::process::{command, display, stdout_of};
@@ -75,13 +75,7 @@ pub(super) fn run(name: &Name, args: &Args) -> Result<()> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
-    let seed = match args.wish.seed {
-        Some(seed) => seed,
-        None => SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("the clock stands before 1970")?
-            .as_secs(),
-    };
+    let seed = seed(args.wish.seed)?;
     let known = list_tests(&args.wish, &folder)?;
     let chosen = args.wish.choose(&known, seed);
     ensure!(!chosen.is_empty(), "no test matches");

@@ -62,7 +62,7 @@ pub(super) fn build() -> Result<()> {
         return Ok(());
     }
     output::step("packing container images");
-    let known = stdout_of(command(programs::path(programs::TESTS)).arg("-print-images"))?;
+    let known = known()?;
     for (name, recipe) in missing {
         let work = folder.join(format!("{name}.work"));
         let _ = fs::remove_dir_all(&work);
@@ -77,6 +77,25 @@ pub(super) fn build() -> Result<()> {
     Ok(())
 }
 
+/// A name by which the nodes know an image that was made here.
+pub(super) fn name_of(image: &str) -> Result<String> {
+    let name = names(&known()?, image).into_iter().next();
+    name.with_context(|| format!("the tests know no image of the name {image}"))
+}
+
+/// The names of all images that the tests may start, one a line.
+fn known() -> Result<String> {
+    stdout_of(command(programs::path(programs::TESTS)).arg("-print-images"))
+}
+
+fn names(known: &str, image: &str) -> Vec<String> {
+    let part = format!("/{image}:");
+    let names = known.lines().filter(|name| name.contains(&part));
+    // An old one serves as what must not be pulled.
+    let names = names.filter(|name| !name.ends_with("/agnhost:2.6"));
+    names.map(str::to_owned).collect()
+}
+
 /// Where one image is made.
 struct Kitchen<'a> {
     name: &'a str,
@@ -88,13 +107,7 @@ struct Kitchen<'a> {
 impl Kitchen<'_> {
     /// The names by which tests call an image: they carry a version that follows that of Kubernetes.
     fn names(&self, image: &str) -> Result<Vec<String>> {
-        let part = format!("/{image}:");
-        let names: Vec<String> = self
-            .known
-            .lines()
-            .filter(|name| name.contains(&part))
-            .map(str::to_owned)
-            .collect();
+        let names = names(self.known, image);
         ensure!(
             !names.is_empty(),
             "the tests know no image of the name {image}"
@@ -195,10 +208,7 @@ fn agnhost(kitchen: &Kitchen<'_>) -> Result<()> {
     for name in ["localhost.crt", "localhost.key"] {
         tree.copy(&porter.join(name), name)?;
     }
-    // An old one serves as what must not be pulled.
-    let mut names = kitchen.names("agnhost")?;
-    names.retain(|name| !name.ends_with(":2.6"));
-    kitchen.pack(&tree, &names, &["/agnhost"], &["pause"])
+    kitchen.pack(&tree, &kitchen.names("agnhost")?, &["/agnhost"], &["pause"])
 }
 
 fn network_programs(kitchen: &Kitchen<'_>) -> Result<()> {

@@ -2,17 +2,15 @@
 //! Pods as the API server has them, and those that verbs of the cluster make.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::control_plane::kubectl;
 use super::place::Place;
 use super::processes::{run, succeeds, wait_for};
-use crate::process::{display, stdout_of};
+use crate::process::{self, display, stdout_of};
 
 /// Bash, curl and a busybox: packed with every cluster.
 pub(super) const TOOLS: &str = "busybox:1.36";
@@ -123,30 +121,8 @@ pub(super) fn pod(namespace: &str, name: &str, app: &str, node: &str, command: &
 /// Hands objects to kubectl.
 pub(super) fn feed(place: &Place, arguments: &[&str], objects: &str) -> Result<()> {
     let mut command = kubectl(place);
-    command
-        .args(arguments)
-        .arg("--filename=-")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", display(&command)))?;
-    let mut input = child.stdin.take().context("kubectl has no input")?;
-    // What it thinks of it is told below.
-    let _ = input.write_all(objects.as_bytes());
-    drop(input);
-    let output = child
-        .wait_with_output()
-        .context("cannot wait for kubectl")?;
-    ensure!(
-        output.status.success(),
-        "`{}` failed ({}): {}",
-        display(&command),
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    );
-    Ok(())
+    command.args(arguments).arg("--filename=-");
+    process::feed(&mut command, objects).map(drop)
 }
 
 /// Makes objects, all in one call.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which of the official tests are run.
+//! Which of the official tests are run, and how a sample is drawn.
 
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
 
 /// Left out everywhere, since no machine of this kind has it, and no other plugin would pass either.
 ///
@@ -112,8 +115,19 @@ pub(super) fn pattern(names: &[String]) -> String {
     format!("({})$", quoted.join("|"))
 }
 
+/// The seed that is asked for, or a new one.
+pub(super) fn seed(wish: Option<u64>) -> Result<u64> {
+    let new = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .context("the clock stands before 1970")
+            .map(|time| time.as_secs())
+    };
+    wish.map_or_else(new, Ok)
+}
+
 /// So many of the names; the same seed draws the same ones.
-fn draw(mut names: Vec<String>, count: usize, seed: u64) -> Vec<String> {
+pub(super) fn draw(mut names: Vec<String>, count: usize, seed: u64) -> Vec<String> {
     names.sort();
     let mut state = seed;
     let mut drawn = Vec::new();

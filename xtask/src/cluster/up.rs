@@ -123,7 +123,8 @@ fn dns_answers(place: &Place) -> bool {
         .is_ok_and(|answer| answer.trim() == "10.96.0.1")
 }
 
-fn pod_ranges(place: &Place, node: Node) -> Vec<String> {
+/// The ranges of a node's pods, as far as it has got them.
+pub(super) fn pod_ranges(place: &Place, node: Node) -> Vec<String> {
     let ranges = stdout_of(kubectl(place).args([
         "get",
         "node",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The article's commands and the official tests of Kubernetes' network, on a cluster that is brought up for them: of the
-//! tests those that every Kubernetes must pass, and some of the others, drawn anew in each run; with `--full` all, pods
-//! in a crowd, and pods that talk while the cluster's parts are killed.
+//! The article's commands, the official tests of Kubernetes' network and cases of network policy, on a cluster that is
+//! brought up for them: of the tests those that every Kubernetes must pass, and some of the others, drawn anew in each
+//! run; with `--full` all tests, more cases, pods in a crowd, and pods that talk while the cluster's parts are killed.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -33,12 +33,14 @@ fn test(full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
                 cluster(&["article"])?,
                 cluster(&["e2e"])?,
                 cluster(&["e2e", "--netpol"])?,
+                cluster(&["netpol", "--sample=40"])?,
                 cluster(&["crowd"])?,
                 cluster(&["kills", "--kills=100"])?,
             ],
             (None, false) => vec![
                 cluster(&["article"])?,
                 cluster(&["e2e", "--conformance", DRAWN])?,
+                cluster(&["netpol", "--sample=4"])?,
             ],
         };
         runs.iter_mut().try_for_each(|run| count(run, tally))

@@ -7,7 +7,6 @@
 //! by a service in turn; `--full` goes through all cases in all ways. Cases of many steps run a second time with the
 //! agents started anew between the steps.
 
-mod case;
 mod lab;
 mod twin;
 
@@ -17,16 +16,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use super::runner::Tally;
+use crate::netpol::{Case, Cell, Expectation, ensure_right, load};
 use crate::output;
-use case::{Case, Cell, Expectation};
-use lab::{Answer, Lab, Probe};
+use lab::{Lab, Probe};
 
 /// A cell that shall not be answered is given up after so long; the echo server answers within a few milliseconds.
 const DENIED_MS: u32 = 450;
 /// One that shall be answered may take this long on a busy machine.
 const ALLOWED_MS: u32 = 5000;
-/// Wrong cells of one state that are shown.
-const SHOWN: usize = 5;
 
 /// How the destination of a cell is named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +70,7 @@ pub(super) fn run(
     filter: Option<&str>,
     tally: &mut Tally,
 ) -> Result<()> {
-    let cases = case::load(filter)?;
+    let cases = load(filter)?;
     output::step(format_args!("{} policy cases (as root)", cases.len()));
     for routing in ["tunnel", "native"] {
         let runs: Vec<(&Case, Variant)> = cases
@@ -166,10 +163,10 @@ fn check(
     let mut asked: Vec<&Cell> = Vec::new();
     let mut probes: Vec<Probe> = Vec::new();
     for cell in &cells {
-        for family in [4, 6] {
-            if cell.family.is_some_and(|only| only != family) || !lab.speaks(&cell.protocol) {
-                continue;
-            }
+        if !lab.speaks(&cell.protocol) {
+            continue;
+        }
+        for family in cell.families() {
             let mut ways = variant.ways.clone();
             // A service is for pods, and none of them stands outside.
             if cell.from.contains(':') || cell.to.contains(':') {
@@ -188,29 +185,12 @@ fn check(
     let wrong: Vec<String> = asked
         .iter()
         .zip(probes.iter().zip(&answers))
-        .filter(|(cell, (_, answer))| !fits(cell, answer))
-        .map(|(cell, (probe, answer))| {
-            let word = if cell.allowed { "allowed" } else { "denied" };
-            format!("  {probe}: shall be {word}, is {answer}")
-        })
+        .filter_map(|(cell, (probe, answer))| cell.complaint(probe, answer))
         .collect();
-    anyhow::ensure!(
-        wrong.is_empty(),
-        "{} `{}` {state}: {} of {} cells are wrong\n{}",
-        case.id,
-        case.name,
-        wrong.len(),
-        probes.len(),
-        wrong
-            .iter()
-            .take(SHOWN)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
+    let what = || format!("{} `{}` {state}", case.id, case.name);
+    ensure_right(&wrong, probes.len(), "cells").with_context(what)?;
     if variant.traced {
-        compare_traces(lab, &asked, &probes)
-            .with_context(|| format!("{} `{}` {state}", case.id, case.name))?;
+        compare_traces(lab, &asked, &probes).with_context(what)?;
     }
     Ok(probes.len())
 }
@@ -231,26 +211,5 @@ fn compare_traces(lab: &Lab, asked: &[&Cell], probes: &[Probe]) -> Result<()> {
             }
         }
     }
-    anyhow::ensure!(
-        wrong.is_empty(),
-        "{} of {} traces are wrong\n{}",
-        wrong.len(),
-        probes.len(),
-        wrong
-            .iter()
-            .take(SHOWN)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
-    Ok(())
-}
-
-/// A denied packet is dropped: who refuses has received it.
-fn fits(cell: &Cell, answer: &Answer) -> bool {
-    if cell.allowed {
-        answer.allowed
-    } else {
-        answer.outcome == "timeout"
-    }
+    ensure_right(&wrong, probes.len(), "traces")
 }

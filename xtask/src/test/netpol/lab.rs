@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::case::{Case, Cell, Key, Objects};
-use super::twin::twin;
+use super::twin::{twin, with_twins};
+use crate::netpol::{Answer, Case, Cell, Objects, difference};
 use crate::process::root_command;
 
 /// A lab that goes down when it is dropped.
@@ -25,24 +25,6 @@ pub(super) struct Lab {
 /// One probe.
 #[derive(Clone, Debug)]
 pub(super) struct Probe(Value);
-
-/// What became of it.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) allowed: bool,
-    pub(super) outcome: String,
-    error: String,
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.outcome)?;
-        if !self.error.is_empty() {
-            write!(f, " ({})", self.error)?;
-        }
-        Ok(())
-    }
-}
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,10 +136,11 @@ impl Lab {
 
     /// Changes what differs between the objects that are there and those that shall be.
     pub(super) fn become_like(&mut self, objects: &Objects) -> Result<()> {
-        let mut wanted = objects.clone();
-        for (key, object) in objects {
+        let both = |(key, object): (&_, &Value)| (Clone::clone(key), with_twins(object.clone()));
+        let mut wanted: Objects = objects.iter().map(both).collect();
+        for (key, object) in wanted.clone() {
             if key.0 == "Pod" {
-                for object in service(object) {
+                for object in service(&object) {
                     let name = object["metadata"]["name"].as_str().unwrap_or_default();
                     let kind = object["kind"].as_str().unwrap_or_default();
                     let own = (kind.to_owned(), key.1.clone(), name.to_owned());
@@ -165,21 +148,7 @@ impl Lab {
                 }
             }
         }
-        let goes = |key: &Key| !wanted.contains_key(key);
-        let gone: Vec<&Key> = self
-            .objects
-            .keys()
-            .filter(|key| {
-                // A namespace takes along what is in it.
-                let with = ("Namespace".to_owned(), String::new(), key.1.clone());
-                goes(key) && !(self.objects.contains_key(&with) && goes(&with))
-            })
-            .collect();
-        let gone: Vec<Value> = gone.iter().map(|key| self.objects[*key].clone()).collect();
-        let new = wanted
-            .iter()
-            .filter(|(key, object)| self.objects.get(*key) != Some(*object));
-        let new: Vec<Value> = new.map(|(_, object)| object.clone()).collect();
+        let (gone, new) = difference(&self.objects, &wanted);
         for (verb, objects) in [("delete", gone), ("apply", new)] {
             if !objects.is_empty() {
                 let manifest = json!({"apiVersion": "v1", "kind": "List", "items": objects});

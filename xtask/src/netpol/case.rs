@@ -8,37 +8,36 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::twin::with_twins;
 use crate::workspace;
 
 /// What makes an object one and the same.
-pub(super) type Key = (String, String, String);
+pub(crate) type Key = (String, String, String);
 /// All objects of a state.
-pub(super) type Objects = BTreeMap<Key, Value>;
+pub(crate) type Objects = BTreeMap<Key, Value>;
 
 /// A case.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) nodes: Vec<Value>,
-    pub(super) externals: Vec<Value>,
-    pub(super) objects: Objects,
-    pub(super) expect: Vec<Expectation>,
-    pub(super) steps: Vec<Step>,
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) nodes: Vec<Value>,
+    pub(crate) externals: Vec<Value>,
+    pub(crate) objects: Objects,
+    pub(crate) expect: Vec<Expectation>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A change, with all objects as they are after it.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) name: String,
-    pub(super) objects: Objects,
-    pub(super) expect: Vec<Expectation>,
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) objects: Objects,
+    pub(crate) expect: Vec<Expectation>,
 }
 
 /// A table: everyone to everyone on every port, with what differs from the rest.
 #[derive(Clone, Debug)]
-pub(super) struct Expectation {
+pub(crate) struct Expectation {
     from: Vec<String>,
     to: Vec<String>,
     ports: Vec<(u16, String)>,
@@ -52,18 +51,18 @@ type Place = (String, String, u16, String);
 
 /// One connection and what shall become of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Cell {
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) port: u16,
+pub(crate) struct Cell {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) port: u16,
     /// In lower case.
-    pub(super) protocol: String,
-    pub(super) family: Option<u8>,
-    pub(super) allowed: bool,
+    pub(crate) protocol: String,
+    pub(crate) family: Option<u8>,
+    pub(crate) allowed: bool,
 }
 
 /// Reads the cases whose id or name contains the filter.
-pub(super) fn load(filter: Option<&str>) -> Result<Vec<Case>> {
+pub(crate) fn load(filter: Option<&str>) -> Result<Vec<Case>> {
     let folder = folder()?;
     let mut files = Vec::new();
     for suite in ["cyclonus", "recipes", "weir"] {
@@ -143,7 +142,7 @@ fn put(objects: &mut Objects, object: &Value) -> Result<()> {
         text(&metadata["name"]),
     );
     ensure!(!key.2.is_empty(), "an object has no name");
-    objects.insert(key, with_twins(object.clone()));
+    objects.insert(key, object.clone());
     Ok(())
 }
 
@@ -201,7 +200,7 @@ fn expectations(value: &Value) -> Result<Vec<Expectation>> {
 
 impl Expectation {
     /// The cells of the table; nobody is asked about himself.
-    pub(super) fn cells(&self) -> Vec<Cell> {
+    pub(crate) fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
         for from in &self.from {
             for to in self.to.iter().filter(|to| *to != from) {
@@ -224,11 +223,11 @@ impl Expectation {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
