@@ -62,24 +62,28 @@ fn run(queue: &Receiver<Work>) {
             Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let result = match next {
+        match next {
             Ok(work) => {
-                let result = forget_clients(&work);
+                let work = queue.try_iter().fold(work, Work::and);
+                warn_of(forget_clients(&work));
                 leaving.put(work, Instant::now());
-                result
             }
-            Err(RecvTimeoutError::Timeout) => leaving
-                .take(Instant::now())
-                .reduce(Work::and)
-                .map_or(Ok(()), |work| end_sockets(&work)),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-        };
-        if let Err(error) = result {
-            tracing::warn!(
-                error = chain(&error),
-                "clients may still stick to backends that are gone"
-            );
         }
+        // Also when others go all the time.
+        if let Some(work) = leaving.take(Instant::now()).reduce(Work::and) {
+            warn_of(end_sockets(&work));
+        }
+    }
+}
+
+fn warn_of(result: weir_datapath::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(
+            error = chain(&error),
+            "clients may still stick to backends that are gone"
+        );
     }
 }
 

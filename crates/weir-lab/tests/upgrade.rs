@@ -99,9 +99,11 @@ mod upgrade {
         assert_eq!(answers.len(), requests.len());
         for (request, answer) in requests.iter().zip(&answers) {
             let forbidden = request["from"] == "shop/web-1";
-            let expected = if forbidden { "timeout" } else { "connected" };
-            let right =
-                answer["allowed"] == !forbidden && (!forbidden || answer["outcome"] == expected);
+            let right = if forbidden {
+                answer["allowed"] == false && answer["outcome"] == "timeout"
+            } else {
+                answer["allowed"] == true
+            };
             assert!(right, "{request}: {answer}");
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use weir_api::path;
 
@@ -36,15 +36,7 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
     };
     let mut checks = Checks::of("crowd");
     pods::make_namespace(place, NAMESPACE)?;
-    let quiet = until_none("the cluster to be at rest", GONE_SECONDS, || {
-        remains::strays(place)
-    })?;
-    ensure!(
-        quiet.is_empty(),
-        "the cluster is not at rest: {}",
-        quiet.join("; ")
-    );
-    let before = Before::take(place)?;
+    let before = Before::at_rest(place, GONE_SECONDS)?;
     let asker = json!(["sleep", "infinity"]);
     let asker = pods::pod(NAMESPACE, "asker", "asker", &other.to_string(), &asker);
     pods::create(place, &[asker])?;

@@ -20,7 +20,7 @@ use super::place::{Node, Place};
 use super::pods::{self, NAME_SERVER, Pod};
 use super::processes::{run as run_command, succeeds, wait_for};
 use super::remains::{self, Before};
-use super::select::next;
+use super::select::{self, next};
 use super::up::nodes_of;
 use crate::output;
 use churn::Churn;
@@ -57,22 +57,11 @@ struct Kill {
 pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
     let nodes: Vec<Node> = Node::all(nodes_of(place)?).collect();
     ensure!(nodes.len() > 1, "pods talk across nodes, and there is one");
-    let seed = match args.seed {
-        Some(seed) => seed,
-        None => now()?,
-    };
+    let seed = select::seed(args.seed)?;
     output::step(format_args!("{} kills; --seed {seed}", args.kills));
     pods::make_namespace(place, NAMESPACE)?;
     let talkers = talk::start(place, &nodes)?;
-    let quiet = until_none("the cluster to be at rest", SETTLED_SECONDS, || {
-        remains::strays(place)
-    })?;
-    ensure!(
-        quiet.is_empty(),
-        "the cluster is not at rest: {}",
-        quiet.join("; ")
-    );
-    let before = Before::take(place)?;
+    let before = Before::at_rest(place, SETTLED_SECONDS)?;
     let drops = nodes
         .iter()
         .map(|node| remains::drops(place, *node))
@@ -102,11 +91,7 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
     check("the cluster recovers", recover(place));
     check(
         "pods that came and went have left nothing, and rows are as desired",
-        remove_churn(place).and_then(|()| {
-            until_none("everything to settle", SETTLED_SECONDS, || {
-                before.differences(place)
-            })
-        }),
+        remove_churn(place, &before),
     );
     output::data(format_args!(
         "settled {:.1} s after the last kill",
@@ -137,14 +122,7 @@ pub(super) fn run(place: &Place, args: &Args) -> Result<()> {
         "new pods of both nodes reach each other",
         connect_anew(place, &nodes),
     );
-    check(
-        "nothing is left of them",
-        remove_churn(place).and_then(|()| {
-            until_none("everything to settle", SETTLED_SECONDS, || {
-                before.differences(place)
-            })
-        }),
-    );
+    check("nothing is left of them", remove_churn(place, &before));
     for (node, before) in nodes.into_iter().zip(drops) {
         let status: Status = remains::agent(place, node)?.get(path::STATUS)?;
         let dropped = new_drops(&before, &remains::drops(place, node)?);
@@ -257,14 +235,17 @@ fn nodes_ready(place: &Place) -> bool {
     )
 }
 
-/// Deletes the pods that come and go; returns when they are no more.
-fn remove_churn(place: &Place) -> Result<()> {
+/// Deletes the pods that come and go; the answer is what is left of them.
+fn remove_churn(place: &Place, before: &Before) -> Result<Vec<String>> {
     run_command(
         kubectl(place)
             .args(["delete", "pods", "--selector=app=churn"])
             .args(["--namespace", NAMESPACE])
             .arg(format!("--timeout={SETTLED_SECONDS}s")),
-    )
+    )?;
+    until_none("everything to settle", SETTLED_SECONDS, || {
+        before.differences(place)
+    })
 }
 
 /// Pods that are others than they were, or whose containers have been started again.

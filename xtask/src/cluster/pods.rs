@@ -75,7 +75,8 @@ impl Pod {
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+/// The entries of a list, where it is there.
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use weir_abi::map;
 use weir_api::endpoint::{Endpoint, EndpointState};
@@ -18,6 +18,7 @@ use weir_api::service::ServicesCompared;
 use weir_api::status::Status;
 use weir_api::{Client, path};
 
+use super::checks::until_none;
 use super::network::inside;
 use super::place::{Node, Place};
 use super::pods::{self, Pod};
@@ -38,12 +39,23 @@ type Counts = BTreeMap<String, usize>;
 
 impl Before {
     /// Counts what there is now.
-    pub(super) fn take(place: &Place) -> Result<Self> {
+    fn take(place: &Place) -> Result<Self> {
         let nodes = Node::all(nodes_of(place)?);
         nodes
             .map(|node| Ok((node.to_string(), count(place, node)?)))
             .collect::<Result<_>>()
             .map(Self)
+    }
+
+    /// Waits until every node holds what it should, and counts then.
+    pub(super) fn at_rest(place: &Place, seconds: u64) -> Result<Self> {
+        let found = until_none("the cluster to be at rest", seconds, || strays(place))?;
+        ensure!(
+            found.is_empty(),
+            "the cluster is not at rest: {}",
+            found.join("; ")
+        );
+        Self::take(place)
     }
 
     /// What is not as it was; with everything of [`strays`].
@@ -106,10 +118,9 @@ pub(super) fn strays(place: &Place) -> Result<Vec<String>> {
 
 /// Addresses that are announced for pods that are no more.
 fn unknown_announcements(announced: &Value, known: &BTreeSet<&str>) -> Vec<String> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut found = Vec::new();
-    for node in list(&announced["items"]) {
-        for pod in list(&node["pods"]) {
+    for node in pods::list(&announced["items"]) {
+        for pod in pods::list(&node["pods"]) {
             if !pod["uid"].as_str().is_some_and(|uid| known.contains(uid)) {
                 found.push(format!(
                     "{} announces {}/{}, which is no more",

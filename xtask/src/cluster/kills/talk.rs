@@ -14,14 +14,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{NAMESPACE, READY_SECONDS};
+use crate::cluster::images;
 use crate::cluster::place::{Node, Place};
 use crate::cluster::pods::{self, Pod};
 use crate::cluster::processes::wait_for;
 
 /// Runs in each pod that asks.
 const SCRIPT: &str = include_str!("talk.sh");
-/// Every container that answers, and bash.
-const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 /// How many gaps are told of.
 const TOLD: usize = 8;
@@ -45,7 +44,7 @@ pub(super) struct Said {
 
 /// Starts them; returns when each has had an answer of each other, with the pods as they are then.
 pub(super) fn start(place: &Place, nodes: &[Node]) -> Result<Vec<Pod>> {
-    let image = agnhost(place)?;
+    let image = images::name_of("agnhost")?;
     let servers = nodes.iter().map(|node| server(*node, &image));
     let mut objects: Vec<Value> = servers.collect();
     objects.push(service());
@@ -69,22 +68,6 @@ pub(super) fn start(place: &Place, nodes: &[Node]) -> Result<Vec<Pod>> {
         })
     })?;
     Ok(talkers)
-}
-
-/// The name under which the nodes have the image: it carries a version that follows that of Kubernetes.
-fn agnhost(place: &Place) -> Result<String> {
-    let nodes = pods::get(place, &["nodes"])?;
-    let images = nodes["items"][0]["status"]["images"].as_array();
-    let names = images
-        .into_iter()
-        .flatten()
-        .filter_map(|image| image["names"].as_array())
-        .flatten();
-    names
-        .filter_map(Value::as_str)
-        .find(|name| name.starts_with(IMAGE) && !name.contains('@'))
-        .map(str::to_owned)
-        .with_context(|| format!("the nodes have no image {IMAGE}"))
 }
 
 fn server(node: Node, image: &str) -> Value {

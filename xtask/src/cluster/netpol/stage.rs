@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use super::objects::{self, Places};
 use crate::cluster::control_plane::kubectl;
 use crate::cluster::place::{Node, Place};
-use crate::cluster::{images, pods, up};
-use crate::netpol::{Answer, Case, Cell, Key, Objects, difference, list, text};
+use crate::cluster::pods::{self, Pod};
+use crate::cluster::{images, up};
+use crate::netpol::{Answer, Case, Cell, Key, Objects, difference};
 use crate::process::stdout_of;
 
 /// A connection that shall be denied is given up after a second; one that shall be answered may take this long on a
@@ -186,23 +187,14 @@ impl<'a> Stage<'a> {
     }
 
     fn find_addresses(&mut self) -> Result<()> {
-        let all = stdout_of(kubectl(self.place).args([
-            "get",
-            "pods",
-            "--all-namespaces",
-            "--output=json",
-        ]))?;
-        let all: Value = serde_json::from_str(&all).context("kubectl prints no JSON")?;
-        let pods = list(&all["items"]).iter().map(|pod| {
-            let metadata = &pod["metadata"];
-            let ips = list(&pod["status"]["podIPs"]).iter();
-            let ips = ips.filter_map(|ip| ip["ip"].as_str()?.parse().ok());
+        let pods = pods::pods(self.place, None)?.into_iter();
+        let entry = |pod: Pod| {
             (
-                (text(&metadata["namespace"]), text(&metadata["name"])),
-                ips.collect(),
+                (pod.namespace, pod.name),
+                pod.addresses.into_iter().collect(),
             )
-        });
-        self.addresses = pods.collect();
+        };
+        self.addresses = pods.map(entry).collect();
         Ok(())
     }
 
