@@ -7,7 +7,6 @@
 //! next input.
 
 mod announce;
-mod check;
 mod devices;
 mod drift;
 mod drivers;

@@ -5,15 +5,15 @@ use weir_abi::MacAddress;
 use weir_api::endpoint::{EndpointChecked, EndpointRequest};
 use weir_net::{Family, NetNamespace, Netlink, Result};
 
-use super::Core;
-use super::links::{self, PodLink};
-use super::requests::{Proven, prove};
+use super::{Proven, prove};
+use crate::core::Core;
+use crate::core::links::{self, PodLink};
 use crate::endpoint::Record;
 use crate::error::{EndpointError, chain};
 
 impl Core {
     /// Compares an endpoint with what its pod was promised, and with the kernel.
-    pub(super) fn check(
+    pub(in crate::core) fn check(
         &mut self,
         request: EndpointRequest,
     ) -> std::result::Result<EndpointChecked, EndpointError> {
