@@ -14,6 +14,7 @@ mod inbox;
 mod links;
 mod network;
 mod policy;
+mod programs;
 mod publish;
 mod realize;
 mod remarks;
