@@ -6,13 +6,14 @@
 //! one where something is only supposed, is answered by that code over rows compiled for the node,
 //! because this agent can ask no other kernel. Each step says which.
 //!
-//! Read `walk` for the way of a packet, then `scene` and `view` for what it meets, `place` for who is
-//! meant by a question, `side` for what policy has to say.
+//! Read `walk` for the way of a packet, then `scene` and `view` for what it meets, `place` and `port` for
+//! who and what is meant by a question, `side` for what policy has to say.
 
 mod frame;
 mod hop;
 mod lookups;
 mod place;
+mod port;
 mod run;
 mod scene;
 mod side;
@@ -23,7 +24,8 @@ use weir_api::trace::{Trace, TraceRequest};
 use weir_model::{Change, PolicyRef};
 
 use crate::shared::Shared;
-use place::{Role, resolve, target};
+use place::{Role, resolve};
+use port::target;
 use scene::Scene;
 
 /// Why there is no answer.
