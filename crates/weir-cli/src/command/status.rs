@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: is the node's dataplane healthy, and how full is it?
 
+mod facts;
+mod tables;
+
 use super::{Context, Outcome};
 use crate::error::CliError;
-use crate::output::{Format, Output, Table, style};
-use crate::text::{count, duration, or_never, percent};
-use std::fmt::Write as _;
+use crate::output::{Format, Output, style};
+use crate::text::duration;
+use facts::{facts, replacement_details};
 use std::time::Duration;
-use weir_api::kernel::{MapState, NodeEntry};
+use tables::{controllers, maps, nodes, policy_sets};
 use weir_api::path;
-use weir_api::status::{Controller, IpamPool, PolicySetUse, ServiceStatus, Status, Subsystem};
+use weir_api::status::{Controller, Status, Subsystem};
 
 /// Shows whether the dataplane of this node is healthy; exit status 1 when it is not
 ///
@@ -162,189 +165,12 @@ fn title(part: &Subsystem) -> String {
     capital(&part.name)
 }
 
-/// What is neither good nor bad.
-fn facts(status: &Status) -> Vec<String> {
-    let pools: Vec<String> = status.ipam.iter().map(allocated).collect();
-    let devices: Vec<String> = status
-        .devices
-        .iter()
-        .map(|device| {
-            let mut about = vec![format!("mtu {}", device.mtu)];
-            about.extend(device.addresses.iter().cloned());
-            format!("{} ({})", device.name, about.join(", "))
-        })
-        .collect();
-    let events = &status.events;
-    let masquerade = if status.masquerade {
-        "Enabled"
-    } else {
-        "Disabled"
-    };
-    vec![
-        named(
-            "Pods",
-            &format!(
-                "{}/{} ready",
-                status.endpoints.ready, status.endpoints.total
-            ),
-        ),
-        named("Pod addresses", &pools.join(", ")),
-        named(
-            "Routing",
-            &format!("Network: {}   Host: BPF", title_case(&status.routing_mode)),
-        ),
-        named("Masquerading", &format!("BPF   {masquerade}")),
-        named("KubeProxyReplacement", &replacement(status)),
-        named("Service ports", &balanced(&status.services)),
-        named("Underlay", &devices.join(", ")),
-        named("Fullest map", &fullest(&status.maps)),
-        named(
-            "Monitor",
-            &format!(
-                "{} received, {} lost in the kernel, {} lost by slow listeners, {}",
-                count(events.received, "event"),
-                events.lost,
-                events.dropped,
-                count(events.listeners, "listener")
-            ),
-        ),
-        named(
-            "Repairs",
-            &format!(
-                "{} put right since the agent started",
-                count(status.repairs, "row")
-            ),
-        ),
-    ]
-}
-
-/// In the peers' words: the devices where services are balanced.
-fn replacement(status: &Status) -> String {
-    let devices: Vec<String> = status
-        .devices
-        .iter()
-        .map(|device| format!("{} {}", device.name, device.addresses.join(" ")))
-        .collect();
-    format!("True   [{}]", devices.join(", "))
-}
-
-fn balanced(services: &ServiceStatus) -> String {
-    let ServiceStatus {
-        services,
-        frontends,
-        backends,
-        without_backend,
-        ..
-    } = services;
-    let mut text = format!(
-        "{}, {}, {}",
-        count(*services, "service"),
-        count(*frontends, "frontend"),
-        count(*backends, "backend")
-    );
-    if *without_backend > 0 {
-        let services = count(*without_backend, "service");
-        let _ = write!(text, "; {services} without a healthy backend");
-    }
-    text
-}
-
-/// In the peers' words, for those who look for them.
-fn replacement_details(status: &Status) -> Vec<String> {
-    let ServiceStatus {
-        socket_lb,
-        algorithm,
-        mode,
-        acceleration,
-        no_backend,
-        node_port_range,
-        ..
-    } = &status.services;
-    let coverage = if *socket_lb { "Full" } else { "Hostns-only" };
-    let devices = replacement(status);
-    let devices = devices.trim_start_matches("True").trim();
-    [
-        ("Status", "True"),
-        ("Socket LB", "Enabled"),
-        ("Socket LB Coverage", coverage),
-        ("Devices", devices),
-        ("Mode", &mode.to_uppercase()),
-        ("Backend Selection", capital(algorithm).as_str()),
-        ("Session Affinity", "Enabled"),
-        ("XDP Acceleration", capital(acceleration).as_str()),
-        ("No backend", capital(no_backend).as_str()),
-    ]
-    .into_iter()
-    .map(|(name, value)| format!("{:SECOND$}{value}", format!("{name}:")))
-    .chain([
-        "Services:".to_owned(),
-        "- ClusterIP:      Enabled".to_owned(),
-        format!("- NodePort:       Enabled (Range: {node_port_range})"),
-        "- LoadBalancer:   Enabled".to_owned(),
-        "- externalIPs:    Enabled".to_owned(),
-        "- HostPort:       Enabled".to_owned(),
-    ])
-    .collect()
-}
-
 fn capital(word: &str) -> String {
     let mut letters = word.chars();
     letters
         .next()
         .map(|first| first.to_uppercase().chain(letters).collect())
         .unwrap_or_default()
-}
-
-/// From these per mille on somebody should do something.
-const NEARLY_FULL: u64 = 900;
-
-/// The map that will be in the way first.
-fn fullest(maps: &[MapState]) -> String {
-    let used = |map: &MapState| map.used?.saturating_mul(1000).checked_div(map.size);
-    // Of equal ones the first, which is the flow table.
-    let Some((fullness, map)) = maps
-        .iter()
-        .rev()
-        .filter_map(|map| Some((used(map)?, map)))
-        .max_by_key(|(used, _)| *used)
-    else {
-        return String::new();
-    };
-    let filled = map.used.unwrap_or_default();
-    let text = format!(
-        "{} {filled}/{} ({})",
-        map.title,
-        map.size,
-        percent(filled, map.size)
-    );
-    if fullness >= NEARLY_FULL {
-        let warning = format!("nearly full: raise mapSizes.{}", map.name);
-        format!("{text} {}", style::paint(style::BAD, &warning))
-    } else {
-        text
-    }
-}
-
-/// How many addresses a /64 has is a number that nobody can read or use up.
-fn allocated(pool: &IpamPool) -> String {
-    let IpamPool {
-        cidr,
-        used,
-        capacity,
-    } = pool;
-    if *capacity > u64::from(u32::MAX) {
-        format!("{used} allocated from {cidr}")
-    } else {
-        format!("{used}/{capacity} allocated from {cidr}")
-    }
-}
-
-fn title_case(mode: &str) -> &str {
-    match mode {
-        "tunnel" => "Tunnel",
-        "native" => "Native",
-        other => other,
-    }
 }
 
 fn controllers_summary(controllers: &[Controller]) -> String {
@@ -358,64 +184,6 @@ fn controllers_summary(controllers: &[Controller]) -> String {
     )
 }
 
-fn controllers(controllers: &[Controller]) -> Table {
-    let mut table = Table::new(["Name", "Last success", "Last error", "Count", "Message"]);
-    for controller in controllers {
-        table.row([
-            controller.name.clone(),
-            or_never(controller.last_success.as_ref()),
-            or_never(controller.last_error.as_ref()),
-            controller.consecutive_errors.to_string(),
-            controller.message.clone(),
-        ]);
-    }
-    table
-}
-
-fn maps(maps: &[MapState]) -> Table {
-    let mut table =
-        Table::new(["Name", "Used", "Size", "Percent", "Errors", "Map"]).right([1, 2, 3, 4]);
-    for map in maps {
-        let used = |text: fn(u64, u64) -> String| {
-            map.used
-                .map_or_else(|| "-".to_owned(), |used| text(used, map.size))
-        };
-        table.row([
-            map.title.clone(),
-            used(|used, _| used.to_string()),
-            map.size.to_string(),
-            used(percent),
-            map.errors.to_string(),
-            map.name.clone(),
-        ]);
-    }
-    table
-}
-
-fn policy_sets(sets: &[PolicySetUse]) -> Table {
-    let mut table = Table::new(["Set", "Endpoints", "Rows", "Bytes"]).right([0, 1, 2, 3]);
-    for one in sets {
-        table.row(
-            [u64::from(one.set), one.endpoints, one.rows, one.bytes]
-                .map(|number| number.to_string()),
-        );
-    }
-    table
-}
-
-fn nodes(nodes: &[NodeEntry]) -> Table {
-    let mut table = Table::new(["Name", "Addresses", "Pod CIDRs"]);
-    for node in nodes {
-        let local = if node.local { " (localhost)" } else { "" };
-        table.row([
-            format!("{}{local}", node.name),
-            node.addresses.join(", "),
-            node.pod_cidrs.join(", "),
-        ]);
-    }
-    table
-}
-
 fn indented(lines: Vec<String>) -> impl Iterator<Item = String> {
     lines.into_iter().map(|line| format!("  {line}"))
 }
@@ -423,29 +191,6 @@ fn indented(lines: Vec<String>) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_map_that_is_nearly_full_is_named() {
-        let map = |name: &str, used, size| MapState {
-            name: name.to_owned(),
-            title: name.to_owned(),
-            kind: "hash".to_owned(),
-            used,
-            size,
-            errors: 0,
-        };
-        let maps = [
-            map("events", None, 1),
-            map("ipcache", Some(89), 100),
-            map("flows", Some(901), 1000),
-            map("empty", Some(0), 0),
-        ];
-        let text = fullest(&maps);
-        assert!(text.starts_with("flows 901/1000 (90.1%) "), "{text}");
-        assert!(text.contains("raise mapSizes.flows"), "{text}");
-        assert_eq!(fullest(&maps[..2]), "ipcache 89/100 (89.0%)");
-        assert_eq!(fullest(&[]), "");
-    }
 
     #[test]
     fn time_outs_are_read() {
