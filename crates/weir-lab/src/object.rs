@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kubernetes objects as raw values: the lab looks at few fields and must lose none.
 
+mod kind;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use kind::is_namespaced;
+pub(crate) use kind::kind_of_word;
 
 /// What makes an object one and the same: kind, namespace (empty for cluster-wide kinds) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -199,86 +206,6 @@ fn collect(document: Value, objects: &mut Vec<Object>) -> Result<()> {
     }
 }
 
-/// The kinds without a namespace. A kind that is not known here is taken to have one.
-fn is_namespaced(kind: &str) -> bool {
-    !(matches!(
-        kind,
-        "Node"
-            | "Namespace"
-            | "PersistentVolume"
-            | "StorageClass"
-            | "CustomResourceDefinition"
-            | "PriorityClass"
-            | "IngressClass"
-            | "GatewayClass"
-            | "RuntimeClass"
-            | "ServiceCIDR"
-            | "IPAddress"
-            | "AdminNetworkPolicy"
-            | "BaselineAdminNetworkPolicy"
-            | "ClusterNetworkPolicy"
-            | "NetworkLogging"
-            | "CSIDriver"
-            | "CSINode"
-            | "VolumeAttachment"
-            | "APIService"
-            | "MutatingWebhookConfiguration"
-            | "ValidatingWebhookConfiguration"
-    ) || kind.starts_with("Cluster")
-        || kind.starts_with("CiliumClusterwide")
-        || matches!(
-            kind,
-            "CiliumNode" | "CiliumIdentity" | "CiliumLoadBalancerIPPool"
-        ))
-}
-
-/// The kind behind any of the words that kubectl takes for it.
-pub(crate) fn kind_of_word(word: &str) -> String {
-    let lower = word.to_lowercase();
-    let known = [
-        ("po", "Pod"),
-        ("no", "Node"),
-        ("ns", "Namespace"),
-        ("svc", "Service"),
-        ("ep", "Endpoints"),
-        ("endpoints", "Endpoints"),
-        ("netpol", "NetworkPolicy"),
-        ("networkpolicies", "NetworkPolicy"),
-        ("nl", "NetworkLogging"),
-        ("networklogging", "NetworkLogging"),
-        ("deploy", "Deployment"),
-        ("ds", "DaemonSet"),
-        ("rs", "ReplicaSet"),
-        ("sts", "StatefulSet"),
-        ("cm", "ConfigMap"),
-        ("ing", "Ingress"),
-        ("ingresses", "Ingress"),
-        ("cnp", "CiliumNetworkPolicy"),
-        ("ciliumnetworkpolicies", "CiliumNetworkPolicy"),
-        ("pod", "Pod"),
-        ("node", "Node"),
-        ("namespace", "Namespace"),
-        ("service", "Service"),
-        ("endpointslice", "EndpointSlice"),
-        ("deployment", "Deployment"),
-        ("daemonset", "DaemonSet"),
-        ("replicaset", "ReplicaSet"),
-        ("statefulset", "StatefulSet"),
-        ("configmap", "ConfigMap"),
-        ("eps", "EndpointSlice"),
-        ("networkpolicy", "NetworkPolicy"),
-    ];
-    let find = |word: &str| {
-        known
-            .iter()
-            .find(|(name, _)| *name == word)
-            .map(|(_, kind)| *kind)
-    };
-    find(&lower)
-        .or_else(|| lower.strip_suffix('s').and_then(find))
-        .map_or_else(|| word.to_owned(), ToOwned::to_owned)
-}
-
 /// A DNS label as RFC 1123 has it: what namespaces are named by.
 pub(crate) fn is_dns_label(text: &str) -> bool {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -291,129 +218,4 @@ pub(crate) fn is_dns_label(text: &str) -> bool {
 /// A DNS subdomain as RFC 1123 has it: what most objects are named by.
 pub(crate) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(text: &str) -> Vec<String> {
-        Object::parse_all(text)
-            .unwrap()
-            .iter()
-            .map(|object| object.key().to_string())
-            .collect()
-    }
-
-    fn check_error(text: &str, expected: &str) {
-        let error = format!("{:#}", Object::parse_all(text).unwrap_err());
-        assert!(error.contains(expected), "{error}");
-    }
-
-    #[test]
-    fn documents_and_lists_are_taken_apart() {
-        assert_eq!(
-            keys(
-                "---\n# nothing\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, namespace: x}\n"
-            ),
-            ["Pod default/a", "Node n1"]
-        );
-        assert_eq!(
-            keys(
-                "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}"
-            ),
-            ["Pod shop/a", "Namespace shop"]
-        );
-        assert_eq!(
-            keys(r#"{"apiVersion":"v1","kind":"PodList","items":[{"metadata":{"name":"b"}}]}"#),
-            ["Pod default/b"]
-        );
-        assert_eq!(keys(""), Vec::<String>::new());
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        check_error("apiVersion: v1\nkind: Pod\n", "metadata.name");
-        check_error("apiVersion: v1\nmetadata: {name: a}\n", "no kind");
-        check_error("kind: Pod\nmetadata: {name: a}\n", "apiVersion");
-        check_error(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: A_b}\n",
-            "not a DNS name",
-        );
-        check_error(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: a.b}\n",
-            "namespace",
-        );
-        let long = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\n",
-            "a".repeat(300)
-        );
-        check_error(&long, "longer than 253");
-        check_error("kind: [", "");
-    }
-
-    #[test]
-    fn words_that_yaml_takes_for_something_else_survive() {
-        let words = [
-            "y",
-            "n",
-            "on",
-            "No",
-            "true",
-            "null",
-            "~",
-            "1",
-            "0x1f",
-            "1e3",
-            "1_000",
-            ".5",
-            "12:30",
-            "2026-01-01",
-            "",
-            " x",
-            "a: b",
-            "#c",
-            "- d",
-            "é\n",
-        ];
-        for word in words {
-            let text = serde_json::json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": word}}
-            });
-            let object = Object::new(text).unwrap();
-            let again =
-                Object::parse_all(&serde_saphyr::to_string(object.value()).unwrap()).unwrap();
-            assert_eq!(
-                again.first().unwrap().text("/metadata/labels/x"),
-                Some(word),
-                "{word:?}"
-            );
-        }
-        check_error(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {x: true}}\n",
-            "quote it",
-        );
-        assert_eq!(
-            keys(
-                "apiVersion: v1\nkind: Pod\nmetadata: {name: y, namespace: no, labels: {x: on}}\n"
-            ),
-            ["Pod no/y"]
-        );
-    }
-
-    #[test]
-    fn kinds_are_found_by_kubectls_words() {
-        for (word, kind) in [
-            ("pods", "Pod"),
-            ("po", "Pod"),
-            ("Pod", "Pod"),
-            ("svc", "Service"),
-            ("services", "Service"),
-            ("netpol", "NetworkPolicy"),
-            ("networkpolicies", "NetworkPolicy"),
-            ("Widget", "Widget"),
-        ] {
-            assert_eq!(kind_of_word(word), kind);
-        }
-    }
 }
