@@ -8,6 +8,7 @@ mod apply;
 mod create;
 mod events;
 mod expand;
+mod follow;
 mod handle;
 mod kernel;
 mod lab;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{
     Say,
-    apply::Outcome,
+    follow::Outcome,
     lab::{Lab, State},
     node::AgentState,
     pod::is_held,
