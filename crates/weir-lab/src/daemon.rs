@@ -5,6 +5,7 @@
 //! behind one lock that is never held while waiting for anything; operations that change objects run one at a time.
 
 mod apply;
+mod containers;
 mod create;
 mod events;
 mod expand;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use weir_net::Family;
 
 use super::{
-    create::{process_of, start_container},
+    containers::{process_of, start_container},
     handle::Event,
     lab::{Lab, State},
     node::AGENT,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
-    create::process_of,
+    containers::process_of,
     lab::{Lab, State},
     pod::{ContainerState, Pod, containers_of},
     store::time,
