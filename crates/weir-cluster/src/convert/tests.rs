@@ -2,6 +2,7 @@
 //! Objects that are taken in, and the field that is named for each that is not.
 
 use serde_json::json;
+use weir_model::HostPort;
 
 use super::*;
 
