@@ -10,6 +10,7 @@ use weir_net::{
 };
 
 use super::devices::{HOST_LINK, NET_LINK};
+use crate::endpoint::Record;
 
 /// What every pod has as its gateway: link-local, and answered for by the programs.
 pub(crate) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
@@ -33,6 +34,19 @@ pub(crate) struct PodLink<'a> {
     pub(crate) mac: AbiMac,
     pub(crate) addresses: &'a [IpAddr],
     pub(crate) mtu: u32,
+}
+
+impl<'a> PodLink<'a> {
+    /// The one that an endpoint was made with.
+    pub(crate) fn of(record: &'a Record) -> Self {
+        Self {
+            host_name: &record.host_interface,
+            interface: &record.interface,
+            mac: AbiMac(record.mac),
+            addresses: &record.addresses,
+            mtu: record.mtu,
+        }
+    }
 }
 
 /// Makes the pair through which the node's own stack is reached; tells what was not as it should be.

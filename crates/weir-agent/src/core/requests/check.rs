@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Is a pod's network still as it was made? Looks and repairs nothing.
 
-use weir_abi::MacAddress;
 use weir_api::endpoint::{EndpointChecked, EndpointRequest};
 use weir_net::{Family, NetNamespace, Netlink, Result};
 
@@ -71,16 +70,7 @@ fn look_inside(netns: &str, record: &Record) -> Result<Vec<String>> {
     if namespace.inode()? != record.netns_inode {
         return Ok(vec![format!("{netns} is another network namespace")]);
     }
-    inspect_pod(
-        &namespace,
-        &PodLink {
-            host_name: &record.host_interface,
-            interface: &record.interface,
-            mac: MacAddress(record.mac),
-            addresses: &record.addresses,
-            mtu: record.mtu,
-        },
-    )
+    inspect_pod(&namespace, &PodLink::of(record))
 }
 
 /// What inside the pod is not as [`links::configure_pod`] makes it.

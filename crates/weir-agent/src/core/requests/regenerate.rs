@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PolicyKey, PolicyRow};
-use weir_abi::{Address, MacAddress, PolicySet};
+use weir_abi::{Address, PolicySet};
 use weir_api::endpoint::{EndpointState, Regenerated};
 use weir_compile::{Operation, Plan, Rows, plan};
 use weir_datapath::execute;
@@ -151,13 +151,7 @@ impl Core {
                 .inode()
                 .is_ok_and(|inode| inode == record.netns_inode)
         {
-            let wanted = PodLink {
-                host_name: &record.host_interface,
-                interface: &record.interface,
-                mac: MacAddress(record.mac),
-                addresses: &record.addresses,
-                mtu: record.mtu,
-            };
+            let wanted = PodLink::of(record);
             repaired.extend(links::configure_pod(&namespace, &wanted).map_err(failed)?);
         }
         Ok(repaired)
