@@ -7,6 +7,8 @@ mod connect;
 mod delete;
 mod regenerate;
 
+use std::collections::BTreeSet;
+
 use weir_api::endpoint::EndpointRequest;
 use weir_model::PodRef;
 
@@ -54,18 +56,14 @@ fn prove(request: EndpointRequest) -> Result<Proven, EndpointError> {
             "at most 8 are possible".to_owned(),
         ));
     }
-    for (index, address) in request.requested_addresses.iter().enumerate() {
-        if request
-            .requested_addresses
-            .iter()
-            .take(index)
-            .any(|other| other == address)
-        {
-            return Err(invalid(
-                "requestedAddresses",
-                format!("{address} stands there twice"),
-            ));
-        }
+    let mut seen = BTreeSet::new();
+    if let Some(address) = request
+        .requested_addresses
+        .iter()
+        .find(|one| !seen.insert(*one))
+    {
+        let message = format!("{address} stands there twice");
+        return Err(invalid("requestedAddresses", message));
     }
     Ok(Proven { request, pod })
 }
