@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use weir_abi::observation::Hook;
+use weir_abi::service::FrontendKey;
 use weir_abi::{FlowKey, IfIndex};
 
 use super::frame::has_ports;
@@ -20,6 +21,19 @@ pub(super) struct Hop {
     /// The packet as it goes on, or would have gone on had it not been dropped.
     pub(super) leaves: FlowKey,
     pub(super) seen: Seen,
+}
+
+impl Hop {
+    /// What services are asked for.
+    pub(super) fn frontend(&self) -> FrontendKey {
+        let key = &self.arrives;
+        FrontendKey::new(key.destination, key.destination_port, key.protocol)
+    }
+
+    /// Clients of this node are given other backends than those of the network.
+    pub(super) fn is_internal(&self) -> bool {
+        self.hook != Hook::FromNetdev
+    }
 }
 
 /// One end of a tuple.

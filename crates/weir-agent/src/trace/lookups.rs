@@ -4,7 +4,6 @@
 use weir_abi::endpoint::flags::READY;
 use weir_abi::event::policy_flags;
 use weir_abi::observation::Hook;
-use weir_abi::service::FrontendKey;
 use weir_abi::{Address, NodeIndex, ObservationPoint, PolicyCookie, map};
 use weir_api::trace::Lookup;
 use weir_verdict::Tables as _;
@@ -90,12 +89,17 @@ fn who(scene: &Scene<'_>, view: &View, address: Address, endpoint: bool) -> Look
 
 fn frontend(hop: &Hop) -> Vec<Lookup> {
     let key = &hop.arrives;
-    let wanted = FrontendKey::new(key.destination, key.destination_port, key.protocol);
     let asked = has_ports(key.protocol) && hop.hook != Hook::ToNetdev;
-    let Some(row) = hop.view.tables.frontends.get(&wanted).filter(|_| asked) else {
+    let Some(row) = hop
+        .view
+        .tables
+        .frontends
+        .get(&hop.frontend())
+        .filter(|_| asked)
+    else {
         return Vec::new();
     };
-    let internal = hop.hook != Hook::FromNetdev;
+    let internal = hop.is_internal();
     let run = if internal {
         &row.internal
     } else {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is told of a way: each step, where it ended, and what can be done about that.
 
-use weir_abi::observation::Hook;
-use weir_abi::service::FrontendKey;
 use weir_abi::{DropReason, FlowKey, ObservationPoint};
 use weir_api::trace::{TraceSide, TraceStep, TraceVerdict};
 
@@ -17,10 +15,8 @@ pub(super) fn choice(scene: &Scene<'_>, hops: &[Hop]) -> Vec<String> {
     let Some(hop) = hops.iter().find(|hop| hop.seen.translated.is_some()) else {
         return Vec::new();
     };
-    let key = &hop.arrives;
-    let frontend = FrontendKey::new(key.destination, key.destination_port, key.protocol);
-    let row = hop.view.tables.frontends.get(&frontend);
-    let internal = hop.hook != Hook::FromNetdev;
+    let row = hop.view.tables.frontends.get(&hop.frontend());
+    let internal = hop.is_internal();
     let count = row.map_or(0, |row| {
         if internal {
             row.internal.count
@@ -104,11 +100,8 @@ pub(super) fn hint(
     else {
         return plain;
     };
-    let key = &hop.arrives;
-    let frontend = FrontendKey::new(key.destination, key.destination_port, key.protocol);
-    let internal = hop.hook != Hook::FromNetdev;
     hop.view
-        .no_backend(&frontend, internal, &scene.world)
+        .no_backend(&hop.frontend(), hop.is_internal(), &scene.world)
         .unwrap_or(plain)
 }
 
