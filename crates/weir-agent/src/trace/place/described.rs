@@ -48,23 +48,13 @@ fn choose(scene: &mut Scene<'_>, pods: &[Arc<Pod>], role: Role, what: &str) -> O
     let ready = |pod: &&Arc<Pod>| !pod.addresses.is_empty();
     let here = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(own);
     let mut good = pods.iter().filter(ready);
-    let chosen = pods
-        .iter()
-        .filter(ready)
-        .find(here)
-        .or_else(|| good.next())?;
-    if pods.len() > 1 {
-        let (count, role) = (pods.len(), role.name());
-        let name = &chosen.reference;
-        scene
-            .notes
-            .push(format!("{count} pods have {what}; {name} is the {role}"));
-    } else {
-        let (name, role) = (&chosen.reference, role.name());
-        scene
-            .notes
-            .push(format!("{name}, with {what}, is the {role}"));
-    }
+    let chosen = good.clone().find(here).or_else(|| good.next())?;
+    let (name, role) = (&chosen.reference, role.name());
+    let note = match pods.len() {
+        1 => format!("{name}, with {what}, is the {role}"),
+        count => format!("{count} pods have {what}; {name} is the {role}"),
+    };
+    scene.notes.push(note);
     Some(of_pod(scene, Arc::clone(chosen)))
 }
 
