@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::{Labels, Page, labels, number};
-use super::policy::{policy_log, services_and_policy};
+use super::policy::{policy, policy_log, services};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
@@ -44,7 +44,8 @@ pub(super) fn control(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
         "Identities in use",
         [(none(), number(snapshot.identities.iter().count() as u64))],
     );
-    services_and_policy(page, shared, snapshot);
+    services(page, shared);
+    policy(page, shared, snapshot);
     policy_log(page, shared);
     page.count(
         "repairs",

@@ -10,15 +10,15 @@ use crate::policy_log::{Disposition, DropCause};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
-pub(super) fn services_and_policy(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
-    let none = Labels::new;
+/// One number for the whole node.
+fn alone(count: usize) -> [(Labels, f64); 1] {
+    [(Labels::new(), number(count as u64))]
+}
+
+pub(super) fn services(page: &mut Page, shared: &Shared) {
     let directory = &shared.directory;
-    let level = |count: usize| [(none(), number(count as u64))];
-    let (services, policies) = {
-        let world = directory.world();
-        (world.services().count(), world.policies().count())
-    };
-    page.level("services", "Services of the cluster", level(services));
+    let services = directory.world().services().count();
+    page.level("services", "Services of the cluster", alone(services));
     {
         let services = directory.services();
         let rows = services.rows();
@@ -26,35 +26,40 @@ pub(super) fn services_and_policy(page: &mut Page, shared: &Shared, snapshot: &S
         page.level(
             "service_frontends",
             "Addresses and ports that services answer",
-            level(frontends),
+            alone(frontends),
         );
         let backends = rows.service_backends.len();
         page.level(
             "service_backends",
             "Backends of service ports",
-            level(backends),
+            alone(backends),
         );
     }
     let empty = directory.without_backend.load(Ordering::Relaxed);
     page.level(
         "services_without_backend",
         "Services that have a port without a usable backend",
-        [(none(), number(empty))],
+        [(Labels::new(), number(empty))],
     );
-    page.level("policy", "Policies of the cluster", level(policies));
+}
+
+pub(super) fn policy(page: &mut Page, shared: &Shared, snapshot: &Snapshot) {
+    let directory = &shared.directory;
+    let policies = directory.world().policies().count();
+    page.level("policy", "Policies of the cluster", alone(policies));
     let (revision, realized) = snapshot.policy_revisions;
     page.level(
         "policy_max_revision",
         "Changes of policies so far",
-        [(none(), number(revision))],
+        [(Labels::new(), number(revision))],
     );
     page.level(
         "policy_realized_revision",
         "Changes of policies that every endpoint has",
-        [(none(), number(realized))],
+        [(Labels::new(), number(realized))],
     );
     let rows = directory.policy().rows().policy.len();
-    page.level("policy_rows", "Rows of policy sets", level(rows));
+    page.level("policy_rows", "Rows of policy sets", alone(rows));
     let mut enforced: BTreeMap<&str, u64> = BTreeMap::new();
     for endpoint in snapshot.endpoints.iter() {
         let policy = &endpoint.status.policy;
