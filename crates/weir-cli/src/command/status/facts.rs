@@ -39,7 +39,7 @@ pub(super) fn facts(status: &Status) -> Vec<String> {
         named("Pod addresses", &pools.join(", ")),
         named(
             "Routing",
-            &format!("Network: {}   Host: BPF", title_case(&status.routing_mode)),
+            &format!("Network: {}   Host: BPF", capital(&status.routing_mode)),
         ),
         named("Masquerading", &format!("BPF   {masquerade}")),
         named("KubeProxyReplacement", &replacement(status)),
@@ -176,14 +176,6 @@ fn allocated(pool: &IpamPool) -> String {
         format!("{used} allocated from {cidr}")
     } else {
         format!("{used}/{capacity} allocated from {cidr}")
-    }
-}
-
-fn title_case(mode: &str) -> &str {
-    match mode {
-        "tunnel" => "Tunnel",
-        "native" => "Native",
-        other => other,
     }
 }
 
