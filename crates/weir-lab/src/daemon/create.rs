@@ -33,9 +33,7 @@ const POD_INTERFACE: &str = "eth0";
 pub(crate) fn start_pod(lab: &Arc<Lab>, object: &Object) -> Result<()> {
     let key = object.key();
     let node = lab.node(object.text("/spec/nodeName").unwrap_or_default())?;
-    let host_network = object
-        .get("/spec/hostNetwork")
-        .is_some_and(|value| value == true);
+    let host_network = object.flag("/spec/hostNetwork");
     let folder = lab.place.pod(&key.namespace, &key.name);
     fs::create_dir_all(&folder)?;
     let specification = specify(lab, &key, node, &folder, host_network)?;
