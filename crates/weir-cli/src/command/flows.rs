@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `flows`: what happened to packets lately, by names.
 
+mod ends;
+
 use super::{Context, Outcome};
 use crate::error::CliError;
 use crate::output::{Format, Output, render, style};
+use ends::{Either, From, To};
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 use weir_abi::DropReason;
@@ -11,9 +14,7 @@ use weir_api::event::Event;
 use weir_api::path;
 use weir_observe::clock::rfc3339;
 use weir_observe::filter::TypeFilter;
-use weir_observe::flow::{
-    End, FlowFilter, FlowStyle, LabelFilter, Pattern, PodFilter, Verdict, lines,
-};
+use weir_observe::flow::{FlowFilter, FlowStyle, Verdict, lines};
 
 /// Shows what happened to packets lately, or as it happens, by the names of pods and services
 ///
@@ -92,72 +93,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     output: Output,
 }
-
-macro_rules! end {
-    ($name:ident, $whose:literal, $pod:literal, $namespace:literal, $label:literal, $ip:literal, $port:literal, $identity:literal $(, $short:literal, $short_label:literal)?) => {
-        #[derive(clap::Args)]
-        struct $name {
-            #[doc = concat!("Only ", $whose, " pod: NAMESPACE/NAME, or NAMESPACE/ and the beginning of a name")]
-            #[arg(long = $pod, id = $pod, value_name = "POD", value_delimiter = ',')]
-            pods: Vec<PodFilter>,
-            #[doc = concat!("Only ", $whose, " namespace")]
-            #[arg($(short = $short,)? long = $namespace, id = $namespace, value_name = "NAMESPACE", value_delimiter = ',')]
-            namespaces: Vec<String>,
-            #[doc = concat!("Only ", $whose, " pod with all of these labels: KEY=VALUE,KEY")]
-            #[arg($(short = $short_label,)? long = $label, id = $label, value_name = "LABELS")]
-            labels: Vec<LabelFilter>,
-            #[doc = concat!("Only ", $whose, " address or range")]
-            #[arg(long = $ip, id = $ip, value_name = "IP", value_delimiter = ',')]
-            addresses: Vec<Pattern>,
-            #[doc = concat!("Only ", $whose, " port")]
-            #[arg(long = $port, id = $port, value_name = "PORT", value_delimiter = ',')]
-            ports: Vec<u16>,
-            #[doc = concat!("Only ", $whose, " identity")]
-            #[arg(long = $identity, id = $identity, value_name = "ID", value_delimiter = ',')]
-            identities: Vec<u32>,
-        }
-
-        impl std::convert::From<$name> for End {
-            fn from(typed: $name) -> Self {
-                let $name { pods, namespaces, labels, addresses, ports, identities } = typed;
-                Self { pods, namespaces, labels, addresses, ports, identities }
-            }
-        }
-    };
-}
-
-end!(
-    Either,
-    "packets from or to this",
-    "pod",
-    "namespace",
-    "label",
-    "ip",
-    "port",
-    "identity",
-    'n',
-    'l'
-);
-end!(
-    From,
-    "packets from this",
-    "from-pod",
-    "from-namespace",
-    "from-label",
-    "from-ip",
-    "from-port",
-    "from-identity"
-);
-end!(
-    To,
-    "packets to this",
-    "to-pod",
-    "to-namespace",
-    "to-label",
-    "to-ip",
-    "to-port",
-    "to-identity"
-);
 
 /// Shown where nothing else says how many.
 const LAST: usize = 20;
