@@ -5,7 +5,8 @@
 //! node is the first, because all nodes give that event the same name; and each node makes few of them in
 //! a time. What cannot be written is dropped: whatever causes remarks happens again.
 
-use std::collections::HashMap;
+mod limits;
+
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
@@ -23,17 +24,10 @@ use weir_model::{NodeName, PodRef, PolicyRef};
 use super::kind::Kind;
 use super::raw::Raw;
 use super::reason_of;
+use limits::{Budget, Memory};
 
 /// The reporting controller.
 const CONTROLLER: &str = "weir.dev/agent";
-/// Kubernetes keeps events for about as long.
-const MEMORY: Duration = Duration::from_hours(1);
-/// Remarks that are remembered.
-const REMEMBERED: usize = 1024;
-/// So many may come at once,
-const BURST: u32 = 20;
-/// and one more after each such time.
-const REFILL: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The server refuses longer notes.
@@ -188,70 +182,13 @@ fn event(node: &NodeName, remark: &Remark, object: &Value, now: Timestamp) -> Ev
     }
 }
 
-/// What was said not long ago.
-#[derive(Debug, Default)]
-struct Memory(HashMap<Remark, Instant>);
-
-impl Memory {
-    fn holds(&self, remark: &Remark, now: Instant) -> bool {
-        let said = self.0.get(remark);
-        said.is_some_and(|said| now.saturating_duration_since(*said) < MEMORY)
-    }
-
-    fn keep(&mut self, remark: Remark, now: Instant) {
-        if self.0.len() >= REMEMBERED {
-            let fresh = |said: &Instant| now.saturating_duration_since(*said) < MEMORY;
-            self.0.retain(|_, said| fresh(said));
-        }
-        // An event that is there already is refused by its name, so forgetting costs a request.
-        if self.0.len() >= REMEMBERED {
-            self.0.clear();
-        }
-        self.0.insert(remark, now);
-    }
-}
-
-/// How many may be made now.
-#[derive(Debug)]
-struct Budget {
-    left: u32,
-    since: Instant,
-}
-
-impl Budget {
-    const fn new(now: Instant) -> Self {
-        Self {
-            left: BURST,
-            since: now,
-        }
-    }
-
-    /// One; or how long to wait for it.
-    fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        while self.left < BURST && now.saturating_duration_since(self.since) >= REFILL {
-            self.left += 1;
-            self.since += REFILL;
-        }
-        if self.left == BURST {
-            self.since = now;
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(REFILL.saturating_sub(now.saturating_duration_since(self.since))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn remark(note: &str) -> Remark {
+    pub(super) fn remark(note: &str) -> Remark {
         Remark {
             about: About::NetworkPolicy(PolicyRef::new("shop", "only-web").unwrap()),
             reason: Reason::PolicyNotEnforced,
@@ -288,39 +225,5 @@ mod tests {
         let event = event(&node, &long, &object, Timestamp::UNIX_EPOCH);
         assert!(event.metadata.name.unwrap().len() <= 253);
         assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
-    }
-
-    #[test]
-    fn the_same_is_said_once_in_an_hour() {
-        let (mut memory, now) = (Memory::default(), Instant::now());
-        assert!(!memory.holds(&remark("a"), now));
-        memory.keep(remark("a"), now);
-        assert!(memory.holds(&remark("a"), now + MEMORY / 2));
-        assert!(!memory.holds(&remark("a"), now + MEMORY));
-        assert!(!memory.holds(&remark("b"), now));
-        for number in 0..3 * REMEMBERED {
-            memory.keep(remark(&number.to_string()), now);
-        }
-        assert!(memory.0.len() <= REMEMBERED);
-    }
-
-    #[test]
-    fn many_at_once_are_spread() {
-        let now = Instant::now();
-        let mut budget = Budget::new(now);
-        for _ in 0..BURST {
-            assert_eq!(budget.take(now), Ok(()));
-        }
-        assert_eq!(budget.take(now), Err(REFILL));
-        let later = now + REFILL / 2;
-        assert_eq!(budget.take(later), Err(REFILL / 2));
-        assert_eq!(budget.take(now + REFILL), Ok(()));
-        assert!(budget.take(now + REFILL).is_err());
-        // Rest makes up for everything, and for no more.
-        let rested = now + REFILL * (BURST + 50);
-        for _ in 0..BURST {
-            assert_eq!(budget.take(rested), Ok(()));
-        }
-        assert!(budget.take(rested).is_err());
     }
 }
