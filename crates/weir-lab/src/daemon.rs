@@ -18,6 +18,7 @@ mod names;
 mod node;
 mod pod;
 mod probe;
+mod readiness;
 mod services;
 mod store;
 mod underlay;

@@ -16,6 +16,7 @@ use super::{
     names,
     node::pod_folder_inside,
     pod::{ContainerState, Pod, is_sidecar},
+    readiness::watch_readiness,
 };
 use crate::{
     locked,
@@ -130,7 +131,7 @@ fn start_watched(lab: &Arc<Lab>, key: &Key, pod: &Pod, number: usize) -> Result<
         );
         return Err(error);
     }
-    events::watch_readiness(lab, key, pod, number, container)
+    watch_readiness(lab, key, pod, number, container)
 }
 
 pub(super) fn run_inits(
