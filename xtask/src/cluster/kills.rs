@@ -2,27 +2,27 @@
 //! `kills`: agents, kubelets, containerds and the API server end by SIGKILL, at random, while pods come and go. Pods that
 //! stay must not notice; afterwards every node holds exactly what it should.
 
+mod after;
 mod churn;
 mod talk;
 mod victim;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
 use weir_api::path;
 use weir_api::status::Status;
 
-use super::checks::{Checks, until_none};
-use super::control_plane::kubectl;
+use super::checks::Checks;
 use super::place::{Node, Place};
-use super::pods::{self, NAME_SERVER, Pod};
-use super::processes::{run as run_command, succeeds, wait_for};
+use super::pods;
+use super::processes::wait_for;
 use super::remains::{self, Before};
 use super::select::{self, next};
 use super::up::nodes_of;
 use crate::output;
+use after::{changed, connect_anew, recover, remove_churn};
 use churn::Churn;
 use talk::Finding;
 use victim::Victim;
@@ -208,95 +208,6 @@ fn blame(finding: &Finding, kills: &[Kill]) -> String {
         format!("{later} ms after kill {}, {}", kill.number, kill.victim)
     });
     format!("{}: {after}", finding.what)
-}
-
-/// Waits until API server, nodes and agents are all well.
-fn recover(place: &Place) -> Result<Vec<String>> {
-    wait_for("the API server", BACK_SECONDS, || {
-        succeeds(kubectl(place).args(["get", "--raw", "/readyz"]))
-    })?;
-    until_none("nodes and system pods to be ready", SETTLED_SECONDS, || {
-        let pods = pods::pods(place, Some("kube-system"))?;
-        let wrong = pods.iter().filter(|pod| !pod.ready);
-        let mut found: Vec<String> = wrong
-            .map(|pod| format!("pod {} is not ready", pod.full_name()))
-            .collect();
-        let ready = nodes_ready(place);
-        found.extend((!ready).then(|| "a node is not ready".to_owned()));
-        Ok(found)
-    })
-}
-
-fn nodes_ready(place: &Place) -> bool {
-    succeeds(
-        kubectl(place)
-            .args(["wait", "--for=condition=Ready", "nodes", "--all"])
-            .arg("--timeout=1s"),
-    )
-}
-
-/// Deletes the pods that come and go; the answer is what is left of them.
-fn remove_churn(place: &Place, before: &Before) -> Result<Vec<String>> {
-    run_command(
-        kubectl(place)
-            .args(["delete", "pods", "--selector=app=churn"])
-            .args(["--namespace", NAMESPACE])
-            .arg(format!("--timeout={SETTLED_SECONDS}s")),
-    )?;
-    until_none("everything to settle", SETTLED_SECONDS, || {
-        before.differences(place)
-    })
-}
-
-/// Pods that are others than they were, or whose containers have been started again.
-fn changed(before: &[Pod], now: &[Pod]) -> Vec<String> {
-    let mut found = Vec::new();
-    for pod in before {
-        match now.iter().find(|one| one.uid == pod.uid) {
-            None => found.push(format!("{} is gone", pod.full_name())),
-            Some(one) if one.restarts > pod.restarts || one.addresses != pod.addresses => {
-                found.push(format!(
-                    "{} was started again: {} restarts, at {:?} and before at {:?}",
-                    pod.full_name(),
-                    one.restarts,
-                    one.addresses,
-                    pod.addresses
-                ));
-            }
-            Some(one) if !one.running => found.push(format!("{} has ended", pod.full_name())),
-            Some(_) => {}
-        }
-    }
-    found
-}
-
-/// One more pod on each node, each asked by all the others.
-fn connect_anew(place: &Place, nodes: &[Node]) -> Result<Vec<String>> {
-    let command = json!(["bash", "-c", NAME_SERVER]);
-    let new: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            pods::pod(
-                NAMESPACE,
-                &format!("new-{node}"),
-                "churn",
-                &node.to_string(),
-                &command,
-            )
-        })
-        .collect();
-    pods::create(place, &new)?;
-    pods::wait_ready(place, NAMESPACE, READY_SECONDS)?;
-    let names: BTreeSet<String> = nodes.iter().map(|node| format!("new-{node}")).collect();
-    let new: Vec<Pod> = pods::pods(place, Some(NAMESPACE))?
-        .into_iter()
-        .filter(|pod| names.contains(&pod.name))
-        .collect();
-    let mut found = Vec::new();
-    for pod in &new {
-        found.extend(pods::ask_names(place, pod, &new)?);
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
