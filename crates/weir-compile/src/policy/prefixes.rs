@@ -8,8 +8,8 @@ use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::{Address, BlockGroup, Identity, NodeIndex};
 
 use super::blocks::Element;
+use super::changes::Work;
 use super::groups::Unit;
-use super::update::Work;
 use super::zones::Part;
 use super::{PolicyCompiler, PolicyInput};
 use crate::prefix::{prefix_key, prefix_of_key};
