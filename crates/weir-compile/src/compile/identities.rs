@@ -7,7 +7,6 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use weir_abi::Identity;
 use weir_model::{ContainerPort, IdentityTable, LabelSet, Labels, NamedPorts, Namespace, Pod};
 
-use super::pods::has_own_addresses;
 use super::{Compiler, LocalEndpoint};
 
 /// Every label set of the world's pods with its number; none where there was none left.
@@ -19,6 +18,11 @@ type PodKind<'a> = (&'a Namespace, &'a Labels, &'a [ContainerPort]);
 
 pub(super) fn kind_of(pod: &Pod) -> PodKind<'_> {
     (&pod.reference.namespace, &pod.labels, &pod.container_ports)
+}
+
+/// Pods on the host's network have their node's addresses.
+pub(super) fn has_own_addresses(pod: &Pod) -> bool {
+    !pod.host_network && !pod.addresses.is_empty()
 }
 
 /// No randomness: the same world makes the same rows in the same time.

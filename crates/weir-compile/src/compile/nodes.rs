@@ -8,28 +8,21 @@ use ipnet::IpNet;
 use weir_abi::ipcache::IpcacheRow;
 use weir_abi::node::NodeRow;
 use weir_abi::{Identity, NodeIndex};
-use weir_model::{Node, NodeName};
+use weir_model::NodeName;
 
 use super::{Compiler, Owner, RoutingMode};
 use crate::{NodeIndices, Problem};
 
 impl Compiler<'_> {
-    fn others(&self) -> impl Iterator<Item = &Node> {
-        self.world
-            .nodes()
-            .map(AsRef::as_ref)
-            .filter(|node| node.name != self.settings.node)
-    }
-
     /// Chooses the outer addresses of each tunnel: IPv4 where both sides have it.
     pub(super) fn number_nodes(&mut self, indices: &mut NodeIndices) {
         if self.settings.routing == RoutingMode::Native && !self.settings.direct_return {
             indices.update(&BTreeSet::new(), self.settings.nodes_size);
             return;
         }
-        let own = self.world.node(&self.settings.node).cloned();
+        let own = self.world.node(&self.settings.node);
         let own_address = |family: fn(&IpAddr) -> bool| {
-            let object = own.iter().flat_map(|node| node.addresses.iter());
+            let object = own.into_iter().flat_map(|node| node.addresses.iter());
             object
                 .chain(&self.settings.node_addresses)
                 .copied()
@@ -38,7 +31,8 @@ impl Compiler<'_> {
         let own = (own_address(IpAddr::is_ipv4), own_address(IpAddr::is_ipv6));
         let mut remotes = BTreeMap::new();
         let mut problems = Vec::new();
-        for node in self.others() {
+        let others = self.world.nodes();
+        for node in others.filter(|node| node.name != self.settings.node) {
             let pair = match (own, node.ipv4(), node.ipv6()) {
                 ((Some(local), _), Some(remote), _) | ((_, Some(local)), _, Some(remote)) => {
                     Some(NodeRow {
@@ -90,33 +84,27 @@ impl Compiler<'_> {
                 self.out.rows.nodes.insert(index, *row);
             }
         }
-        let own_name = self.settings.node.clone();
-        let own_object = self.world.node(&own_name).cloned();
-        if own_object.is_none() {
+        let (world, own_name) = (self.world, &self.settings.node);
+        let own = world.node(own_name);
+        if own.is_none() {
             self.out.problems.push(Problem::UnknownNode {
                 node: own_name.clone(),
             });
         }
-        let own_addresses = own_object.iter().flat_map(|node| node.addresses.iter());
+        let own_addresses = own.into_iter().flat_map(|node| node.addresses.iter());
         for address in own_addresses.chain(&self.settings.node_addresses).copied() {
-            self.node_address(&own_name, address, Identity::HOST, NodeIndex::NONE);
+            self.node_address(own_name, address, Identity::HOST, NodeIndex::NONE);
         }
         let mut ranges: Vec<(IpNet, NodeName)> = Vec::new();
-        if let Some(node) = &own_object {
+        if let Some(node) = own {
             self.ranges(node, NodeIndex::NONE, &mut ranges);
         }
-        for node in self
-            .world
-            .nodes()
-            .filter(|node| node.name != own_name)
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+        for node in world.nodes().filter(|node| node.name != *own_name) {
             let index = self.index_of(&node.name, indices);
             for address in &node.addresses {
                 self.node_address(&node.name, *address, Identity::REMOTE_NODE, index);
             }
-            self.ranges(&node, index, &mut ranges);
+            self.ranges(node, index, &mut ranges);
         }
     }
 

@@ -9,14 +9,9 @@ use weir_abi::ipcache::IpcacheRow;
 use weir_abi::{EndpointRow, Identity, NodeIndex};
 use weir_model::{IdentityTable, Pod};
 
-use super::identities::kind_of;
+use super::identities::{has_own_addresses, kind_of};
 use super::{Compiler, LocalEndpoint, Owner};
 use crate::{DesiredRoute, NodeIndices, Problem};
-
-/// Pods on the host's network have their node's addresses.
-pub(super) fn has_own_addresses(pod: &Pod) -> bool {
-    !pod.host_network && !pod.addresses.is_empty()
-}
 
 impl Compiler<'_> {
     pub(super) fn endpoints(&mut self, endpoints: &[LocalEndpoint], identities: &IdentityTable) {
