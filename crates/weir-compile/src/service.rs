@@ -8,8 +8,10 @@
 //! Start reading at `choice` (which endpoints answer), then `wanted` (what a service asks for), then
 //! `settle` (how it gets its rows).
 
+mod addresses;
 mod changes;
 mod choice;
+mod health;
 mod ledger;
 mod listing;
 mod maglev;
@@ -27,7 +29,7 @@ use std::net::IpAddr;
 
 use weir_abi::service::FrontendKey;
 use weir_abi::{Address, Port, Protocol, ServiceId};
-use weir_model::{Family, NodeName, PodRef, Service, ServiceRef, Touched, World, Zone};
+use weir_model::{NodeName, PodRef, ServiceRef, Touched, World, Zone};
 
 use self::ledger::Ledger;
 use self::numbers::Numbers;
@@ -37,6 +39,7 @@ use crate::{Operation, Problem};
 
 pub use self::changes::plan;
 pub use self::choice::BackendState;
+pub use self::health::HealthCheck;
 pub use self::listing::{BackendListing, FrontendListing, Unserved};
 pub use self::maglev::TableSize;
 pub use self::reason::NoBackend;
@@ -115,14 +118,6 @@ fn age_of(owner: &FrontendOwner, world: &World) -> Age {
         FrontendOwner::Pod(name) => world.pod(name).map(|pod| pod.created),
     };
     Age::new(created.unwrap_or_default())
-}
-
-/// What a load balancer is told when it asks about a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    pub port: u16,
-    /// Ready endpoints on this node, each address once.
-    pub local_endpoints: usize,
 }
 
 /// What an update changed.
@@ -306,35 +301,6 @@ impl ServiceCompiler {
         }
     }
 
-    fn check_health(
-        &mut self,
-        name: &ServiceRef,
-        service: Option<&Service>,
-        world: &World,
-        settings: &ServiceSettings,
-    ) {
-        let found = service.and_then(|service| Some((service, service.health_check()?)));
-        let Some((service, port)) = found else {
-            self.health.remove(name);
-            return;
-        };
-        let slices = world.slices_of(name).iter();
-        let mut local: BTreeMap<Family, BTreeSet<IpAddr>> = BTreeMap::new();
-        for one in slices.flat_map(|slice| slice.endpoints.iter()) {
-            let ready = one.ready || service.publish_not_ready;
-            if ready && one.node.as_ref() == Some(&settings.node) {
-                let family = Family::of(one.address);
-                local.entry(family).or_default().insert(one.address);
-            }
-        }
-        let check = HealthCheck {
-            port,
-            // A pod has an address of each family, and is one endpoint.
-            local_endpoints: local.values().map(BTreeSet::len).max().unwrap_or(0),
-        };
-        self.health.insert(name.clone(), check);
-    }
-
     fn set_problems(&mut self, owner: &FrontendOwner, problems: Vec<Problem>) {
         let old = self.problems.get(owner).map_or(&[][..], Vec::as_slice);
         if old == problems {
@@ -345,40 +311,6 @@ impl ServiceCompiler {
             self.problems.remove(owner);
         } else {
             self.problems.insert(owner.clone(), problems);
-        }
-    }
-
-    fn look_at_nodes(&mut self, world: &World, settings: &ServiceSettings) {
-        let objects = world.nodes().flat_map(|node| node.addresses.iter());
-        let addresses = objects.chain(&settings.node_addresses);
-        let now = addresses.map(|ip| Address::from(*ip)).collect();
-        let before = std::mem::replace(&mut self.nodes, now);
-        self.addresses
-            .extend(before.symmetric_difference(&self.nodes));
-    }
-
-    /// Whether an address is a service's alone, now that its frontends changed. A node's is not:
-    /// what no frontend answers there is for the node.
-    fn claim_address(&mut self, address: Address) {
-        use weir_abi::service::FrontendKind;
-        let theirs = |kind: u8| {
-            FrontendKind::from_number(kind).is_some_and(|kind| match kind {
-                FrontendKind::ClusterIp
-                | FrontendKind::ExternalIps
-                | FrontendKind::LoadBalancer => true,
-                FrontendKind::NodePort | FrontendKind::HostPort => false,
-            })
-        };
-        let rows = &self.ledger.rows;
-        let first = FrontendKey::new(address, Port::NONE, Protocol(0));
-        let here = rows
-            .frontends
-            .range(first..)
-            .take_while(|(key, _)| key.address == address);
-        let claimed =
-            !self.nodes.contains(&address) && here.into_iter().any(|(_, row)| theirs(row.kind));
-        if rows.addresses.contains(&address) != claimed {
-            self.ledger.set_address(address, claimed);
         }
     }
 }

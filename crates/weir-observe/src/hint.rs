@@ -4,11 +4,15 @@
 //! A hint names the address, pod or route that the reader would have to look up, and gives the
 //! command with its arguments filled in.
 
+mod codes;
+mod policy;
+
 use crate::packet::{Network, Packet, Transport};
-use std::fmt::Write as _;
+use codes::{errno, fib, insertion};
 use weir_abi::DropReason;
 use weir_api::event::{PacketEvent, Peer};
-use weir_api::policy::PolicyRule;
+
+pub use codes::{errno_name, fib_name};
 
 /// What is known beside the event.
 #[derive(Clone, Debug, Default)]
@@ -45,17 +49,7 @@ fn specific(
             "pod {} sent from {}, which is not its address: check for spoofing, an address added by hand, or a bridge or virtual machine inside the pod",
             sender?, source?
         ),
-        DropReason::PolicyDenied | DropReason::PolicyDeny => {
-            let mut what = denial(reason, event);
-            if let Some(miss) = &event.nearest_miss {
-                let _ = write!(what, "; nearest is {miss}");
-            }
-            match policy_trace(event) {
-                Some(command) => format!("{what}: run `{command}`"),
-                None if event.isolated_by.is_empty() && event.denied_by.is_empty() => return None,
-                None => what,
-            }
-        }
+        DropReason::PolicyDenied | DropReason::PolicyDeny => policy::hint(reason, event)?,
         DropReason::StaleOrUnroutable => {
             let destination = destination?;
             format!(
@@ -200,40 +194,6 @@ fn specific(
     })
 }
 
-/// What `bpf_fib_lookup` answered (`enum` of `BPF_FIB_LKUP_RET_*`, include/uapi/linux/bpf.h).
-pub const fn fib_name(code: i32) -> Option<&'static str> {
-    match code {
-        1 => Some("blackhole"),
-        2 => Some("unreachable"),
-        3 => Some("prohibited"),
-        4 => Some("not forwarded"),
-        5 => Some("forwarding disabled"),
-        6 => Some("light-weight tunnel not supported"),
-        7 => Some("no neighbour"),
-        8 => Some("fragmentation needed"),
-        9 => Some("no source address"),
-        _ => None,
-    }
-}
-
-/// The name of an errno that map and packet helpers return.
-pub const fn errno_name(number: i32) -> Option<&'static str> {
-    match number {
-        -1 => Some("EPERM"),
-        -2 => Some("ENOENT"),
-        -7 => Some("E2BIG"),
-        -12 => Some("ENOMEM"),
-        -14 => Some("EFAULT"),
-        -16 => Some("EBUSY"),
-        -17 => Some("EEXIST"),
-        -22 => Some("EINVAL"),
-        -28 => Some("ENOSPC"),
-        -95 => Some("EOPNOTSUPP"),
-        -105 => Some("ENOBUFS"),
-        _ => None,
-    }
-}
-
 /// The capture may be the packet or the answer that was made of it, which says what would fit.
 fn too_large(event: &PacketEvent, packet: &Packet) -> String {
     match packet.transport {
@@ -242,69 +202,6 @@ fn too_large(event: &PacketEvent, packet: &Packet) -> String {
         }
         _ => format!("the packet of {} bytes does not fit", event.length),
     }
-}
-
-fn fib(code: i32) -> String {
-    fib_name(code).map_or_else(String::new, |name| format!(" ({name})"))
-}
-
-fn errno(number: i32) -> Option<String> {
-    if number >= 0 {
-        return None;
-    }
-    Some(errno_name(number).map_or_else(|| format!("errno {number}"), str::to_owned))
-}
-
-fn insertion(number: i32) -> Option<&'static str> {
-    match number {
-        -16 => Some("another CPU held the same bucket (EBUSY), which passes by itself"),
-        -12 => Some("the kernel is out of memory (ENOMEM): free memory on the node"),
-        -7 => Some(
-            "it is full (E2BIG): see `weir status --verbose` for its pressure, raise mapSizes.flows",
-        ),
-        _ => None,
-    }
-}
-
-/// Which policies are to be looked at.
-fn denial(reason: DropReason, event: &PacketEvent) -> String {
-    let names = |rules: &[PolicyRule]| {
-        let names: Vec<_> = rules.iter().map(ToString::to_string).collect();
-        names.join(", ")
-    };
-    let (pod, what) = match event.direction.as_str() {
-        "egress" => (&event.source.name, "leave"),
-        _ => (&event.destination.name, "enter"),
-    };
-    if !event.denied_by.is_empty() {
-        return format!("denied by {}", names(&event.denied_by));
-    }
-    if reason == DropReason::PolicyDeny {
-        return "an explicit deny rule matched".to_owned();
-    }
-    if event.isolated_by.is_empty() || pod.is_empty() {
-        return "no policy rule allows this".to_owned();
-    }
-    format!(
-        "no policy rule allows this to {what} {pod}, which is isolated by {}",
-        names(&event.isolated_by)
-    )
-}
-
-fn policy_trace(event: &PacketEvent) -> Option<String> {
-    let pod = |peer: &Peer| {
-        let (namespace, pod) = peer.name.split_once('/')?;
-        (!matches!(namespace, "node" | "external")).then(|| format!("{namespace}:{pod}"))
-    };
-    let mut command = format!(
-        "weir policy trace --src-k8s-pod {} --dst-k8s-pod {}",
-        pod(&event.source)?,
-        pod(&event.destination)?
-    );
-    if let (Some(port), Some(protocol)) = (event.destination.port, &event.protocol) {
-        let _ = write!(command, " --dport {port}/{protocol}");
-    }
-    Some(command)
 }
 
 fn address(peer: &Peer) -> Option<&str> {

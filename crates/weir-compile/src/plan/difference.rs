@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir_abi::Identity;
 use weir_abi::ipcache::{IpcacheRow, PrefixKey};
 use weir_abi::policy::{PolicyKey, PolicyRow, PortRule};
-use weir_abi::{Identity, Slot};
 
 use crate::Rows;
 
@@ -27,20 +27,6 @@ pub(super) fn strays(rows: &Rows) -> impl Iterator<Item = PolicyKey> {
 pub(super) fn rules(rows: &Rows, first: &PolicyKey) -> Vec<PortRule> {
     let used = |row: &PolicyRow| row.rules.into_iter().take(usize::from(row.count));
     parts(rows, first).flat_map(used).collect()
-}
-
-/// A single address has its own slot; a range concerns flows that cannot be named.
-pub(super) fn slot_of_prefix(key: &PrefixKey) -> Slot {
-    if key.length == 128 {
-        Slot::of_address(&key.address)
-    } else {
-        Slot::ALL
-    }
-}
-
-/// Whether two rows say the same about whom they are about.
-pub(super) fn same_peer(one: &IpcacheRow, other: &IpcacheRow) -> bool {
-    (one.identity, one.node, one.flags) == (other.identity, other.node, other.flags)
 }
 
 /// What addresses of a prefix are without it.

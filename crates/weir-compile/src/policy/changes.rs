@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where desired rows may differ from what they were, so that nothing else has to be compared.
+//! Where desired rows may differ from what they were, so that nothing else has to be compared; and what an
+//! update must look at to find that out.
 
 use std::collections::BTreeSet;
 
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::PolicyKey;
 use weir_abi::{Address, BlockGroup, Identity, NodeIndex, PolicySet};
+
+use super::sets::CellKey;
 
 /// Numbers by which packets meet policy rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,4 +54,17 @@ impl RowChanges {
             && policy.is_empty()
             && sets.is_empty()
     }
+}
+
+/// What an update has come across so far.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Cells that say something else.
+    pub(super) cells: BTreeSet<(Identity, CellKey)>,
+    /// Sets whose endpoints need another row.
+    pub(super) sets: BTreeSet<Identity>,
+    /// Prefixes to look at again.
+    pub(super) prefixes: BTreeSet<PrefixKey>,
+    pub(super) endpoints: BTreeSet<Address>,
+    pub(super) changes: RowChanges,
 }

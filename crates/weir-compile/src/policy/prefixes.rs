@@ -8,15 +8,12 @@ use weir_abi::ipcache::{IpcacheRow, PrefixKey, flags};
 use weir_abi::{Address, BlockGroup, Identity, NodeIndex};
 
 use super::blocks::Element;
+use super::changes::Work;
 use super::groups::Unit;
-use super::update::Work;
-use super::zones::Part;
+use super::zones::{FEW, Part};
 use super::{PolicyCompiler, PolicyInput};
 use crate::prefix::{prefix_key, prefix_of_key};
 use crate::service::address_row;
-
-/// So many ranges are looked for among others; more of them are taken for everything.
-pub(super) const FEW: usize = 8;
 
 impl PolicyCompiler {
     /// Brings `ipcache` in line with the blocks that rules ask and with the rows without policy.
@@ -26,9 +23,9 @@ impl PolicyCompiler {
         let room = size.saturating_sub(base.len());
         let settled = self.blocks.settle(room, |key| base.contains_key(key));
         if !settled.ranges.is_empty() {
-            let (zones, blocks) = (&mut self.zones, &self.blocks);
+            let (zones, edges) = (&mut self.zones, self.blocks.edges());
             let (added, removed) = (&settled.added, &settled.removed);
-            let parts = zones.follow(added, removed, &settled.ranges, blocks);
+            let parts = zones.follow(added, removed, &settled.ranges, edges);
             self.renumber(parts, work);
             work.prefixes
                 .extend(added.iter().chain(removed).copied().map(prefix_key));
@@ -50,10 +47,10 @@ impl PolicyCompiler {
         if !wide.is_empty() {
             let many = wide.len() > FEW;
             let inside = |edge: &IpNet| many || wide.iter().any(|net| net.contains(edge));
-            let edges = self.blocks.edges().filter(inside).map(prefix_key);
+            let edges = self.blocks.edges().all().filter(inside).map(prefix_key);
             work.prefixes.extend(edges);
         }
-        for edge in self.blocks.host_edges() {
+        for edge in self.blocks.edges().hosts() {
             let key = prefix_key(edge);
             let row = self.rows.ipcache.get(&key);
             let marked = row.is_some_and(|row| row.flags & flags::SERVICE != 0);
@@ -201,7 +198,7 @@ impl PolicyCompiler {
     fn look_at_prefix(&mut self, key: &PrefixKey, input: &PolicyInput<'_>, work: &mut Work) {
         let base = &input.base.rows.ipcache;
         let net = prefix_of_key(key);
-        let edge = net.filter(|net| self.blocks.is_edge(net));
+        let edge = net.filter(|net| self.blocks.edges().contains(net));
         let row = match (base.get(key), edge) {
             (Some(row), _) => Some(*row),
             (None, Some(edge)) => Some(inherited(base, &edge, input.service_addresses)),
@@ -214,10 +211,10 @@ impl PolicyCompiler {
         });
         match (&row, net) {
             (Some(row), Some(net)) => {
-                self.zones.insert(&net, &self.blocks);
+                self.zones.insert(&net, self.blocks.edges());
                 self.groups.enter(row.blocks);
             }
-            (None, Some(net)) => self.zones.remove(&net, &self.blocks),
+            (None, Some(net)) => self.zones.remove(&net, self.blocks.edges()),
             (Some(_) | None, None) => {}
         }
         match row {
@@ -237,7 +234,7 @@ impl PolicyCompiler {
 
     /// The group of a row that comes or changes.
     fn group_of(&mut self, key: &PrefixKey, net: &IpNet, row: &IpcacheRow) -> BlockGroup {
-        let zone = self.blocks.innermost(net);
+        let zone = self.blocks.edges().innermost(net);
         if let Some(number) = self.zones.number(&zone) {
             return number;
         }

@@ -10,8 +10,8 @@ use weir_abi::{Address, BlockGroup, Identity, PolicyCookie};
 use weir_model::PolicyRef;
 
 use super::cell::{Cell, PortSpec, RULES_MAX, Ruling, TooMany, rulings};
+use super::changes::Work;
 use super::sets::{CellPeer, Chain, Set};
-use super::update::Work;
 use super::{PolicyCompiler, PolicyInput};
 use crate::{Owner, Problem};
 

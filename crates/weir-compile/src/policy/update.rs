@@ -5,34 +5,19 @@
 //! the order matters: endpoints leave before identities go, identities come before endpoints, and a
 //! selector changes together with every cell that it is behind.
 
+mod identities;
+mod speak;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_abi::policy::PolicyDirection;
-use weir_abi::{Address, Identity, PolicySet};
-use weir_model::{LabelSet, Namespace, PolicyRef, Touched, World};
+use weir_abi::{Address, Identity};
+use weir_model::{Namespace, PolicyRef, Touched, World};
 
-use super::cell::{PolicyNumber, PortSpec, RuleId};
-use super::changes::RowChanges;
-use super::rules::{CompiledRule, DIRECTIONS, compile_rules, release_rules};
-use super::selectors::{SelectorId, User};
-use super::sets::{CellKey, CellPeer, Set};
+use super::changes::Work;
 use super::{PolicyCompiler, PolicyDelta, PolicyInput};
 use crate::Compiled;
-
-/// What an update has come across so far.
-#[derive(Debug, Default)]
-pub(super) struct Work {
-    /// Cells that say something else.
-    pub(super) cells: BTreeSet<(Identity, CellKey)>,
-    /// Sets whose endpoints need another row.
-    pub(super) sets: BTreeSet<Identity>,
-    /// Prefixes to look at again.
-    pub(super) prefixes: BTreeSet<weir_abi::ipcache::PrefixKey>,
-    pub(super) endpoints: BTreeSet<Address>,
-    pub(super) changes: RowChanges,
-}
 
 impl PolicyCompiler {
     /// Takes in what has changed. The first update takes everything for changed.
@@ -123,77 +108,6 @@ impl PolicyCompiler {
         work.endpoints.extend(moved);
     }
 
-    /// Tells the numbers that passed from one label set to another.
-    fn compare_identities(
-        &mut self,
-        input: &PolicyInput<'_>,
-        work: &mut Work,
-    ) -> BTreeSet<Identity> {
-        let known = self.selectors.identities();
-        let gone = known.iter().filter(|(number, set)| {
-            // A number can have passed to another set.
-            input.identities.set(**number) != Some(*set)
-        });
-        let gone: Vec<Identity> = gone.map(|(number, _)| *number).collect();
-        let new = input.identities.iter();
-        let new = new.filter(|(number, set)| known.get(number) != Some(*set));
-        let new: Vec<_> = new.map(|(number, set)| (number, set.clone())).collect();
-        for number in gone {
-            self.drop_set(number, work);
-            let Some(set) = self.selectors.labels(number).cloned() else {
-                continue;
-            };
-            for selector in self.selectors.remove_identity(number) {
-                self.tell_users(selector, number, &set, false, work);
-            }
-            work.changes.gone.identities.insert(number);
-        }
-        let mut passed = BTreeSet::new();
-        for (number, set) in new {
-            let meaning = self
-                .selectors
-                .add_identity(number, set.clone(), input.world);
-            for selector in meaning {
-                self.tell_users(selector, number, &set, true, work);
-            }
-            // A number that passes from one set to the next is met by packets all the time.
-            if work.changes.gone.identities.remove(&number) {
-                passed.insert(number);
-            } else {
-                work.changes.fresh.identities.insert(number);
-            }
-        }
-        passed
-    }
-
-    /// Tells every rule that asks a selector that an identity is meant, or no longer.
-    fn tell_users(
-        &mut self,
-        selector: SelectorId,
-        identity: Identity,
-        labels: &LabelSet,
-        add: bool,
-        work: &mut Work,
-    ) {
-        let users = self.selectors.get(selector).map(|one| one.users.clone());
-        for user in users.into_iter().flatten() {
-            let Some(rules) = self
-                .policies
-                .get(user.policy)
-                .and_then(|one| one.rules.clone())
-            else {
-                continue;
-            };
-            let Some(rule) = rules[user.direction as usize].get(user.rule as usize) else {
-                continue;
-            };
-            let Some(set) = self.sets.get_mut(&user.set) else {
-                continue;
-            };
-            speak_of_pod(set, rule, user, identity, labels, add, work);
-        }
-    }
-
     fn relabel(&mut self, namespace: &Namespace, world: &World, work: &mut Work) {
         for (selector, identity, means) in self.selectors.relabel_namespace(namespace, world) {
             let Some(labels) = self.selectors.labels(identity).cloned() else {
@@ -243,209 +157,6 @@ impl PolicyCompiler {
         for set in selected.map(|(identity, _)| *identity).collect::<Vec<_>>() {
             self.attach(number, set, world, work);
         }
-    }
-
-    /// Puts a policy into a set.
-    fn attach(&mut self, number: PolicyNumber, identity: Identity, world: &World, work: &mut Work) {
-        let Some(state) = self.policies.get_mut(number) else {
-            return;
-        };
-        if state.rules.is_none() {
-            let (selectors, blocks) = (&mut self.selectors, &mut self.blocks);
-            let rules = compile_rules(&state.source, selectors, blocks, world);
-            state.rules = Some(Arc::new(rules));
-        }
-        state.sets.insert(identity);
-        if let Some(set) = self.sets.get_mut(&identity) {
-            set.policies.insert(number);
-        }
-        self.speak(number, identity, true, work);
-    }
-
-    /// Takes a policy out of a set.
-    fn detach(&mut self, number: PolicyNumber, identity: Identity, work: &mut Work) {
-        self.speak(number, identity, false, work);
-        if let Some(set) = self.sets.get_mut(&identity) {
-            set.policies.remove(&number);
-        }
-        let Some(state) = self.policies.get_mut(number) else {
-            return;
-        };
-        state.sets.remove(&identity);
-        if state.sets.is_empty()
-            && let Some(rules) = state.rules.take()
-        {
-            release_rules(&rules, &mut self.selectors, &mut self.blocks);
-        }
-    }
-
-    /// Says in a set what a policy says, or takes it back.
-    fn speak(&mut self, number: PolicyNumber, identity: Identity, add: bool, work: &mut Work) {
-        let Some(state) = self.policies.get(number) else {
-            return;
-        };
-        let (source, Some(rules)) = (Arc::clone(&state.source), state.rules.clone()) else {
-            return;
-        };
-        for direction in DIRECTIONS {
-            if source.rules(direction).is_none() {
-                continue;
-            }
-            self.isolate(identity, direction, add, work);
-            for (place, rule) in (0..).zip(&rules[direction as usize]) {
-                let user = User {
-                    set: identity,
-                    direction,
-                    policy: number,
-                    rule: place,
-                };
-                self.speak_rule(user, rule, add, work);
-            }
-        }
-    }
-
-    /// Counts one more or one less policy that isolates a set.
-    fn isolate(
-        &mut self,
-        identity: Identity,
-        direction: PolicyDirection,
-        add: bool,
-        work: &mut Work,
-    ) {
-        let Some(set) = self.sets.get_mut(&identity) else {
-            return;
-        };
-        work.sets.insert(identity);
-        work.changes.sets.insert(set.number);
-        let count = &mut set.isolating[direction as usize];
-        let before = *count;
-        *count = if add { before + 1 } else { before - 1 };
-        let toggled = before == 0 || *count == 0;
-        if toggled && direction == PolicyDirection::Egress {
-            // "Traffic to and from the node where a Pod is running is always allowed."
-            let key = (direction, CellPeer::Identity(Identity::HOST));
-            set.share(key, &[PortSpec::EVERYTHING], RuleId::OWN_NODE, add);
-            work.cells.insert((identity, key));
-        }
-    }
-
-    fn speak_rule(&mut self, user: User, rule: &CompiledRule, add: bool, work: &mut Work) {
-        let Some(set) = self.sets.get_mut(&user.set) else {
-            return;
-        };
-        let id = RuleId {
-            policy: user.policy,
-            rule: user.rule,
-        };
-        let own = set.labels.ports.clone();
-        // At peers without names, a rule for the way out has its numbers only.
-        let plain = match user.direction {
-            PolicyDirection::Ingress => rule.ports(&own).into_owned(),
-            PolicyDirection::Egress => rule.numbers().to_vec(),
-        };
-        if rule.everyone {
-            let key = (user.direction, CellPeer::Any);
-            set.share(key, &plain, id, add);
-            work.cells.insert((user.set, key));
-        }
-        let named = rule.named_blocks.iter().map(|(block, protocol)| {
-            // The number is filled in for each group.
-            (*block, vec![PortSpec::allow(*protocol, 0, 0)])
-        });
-        let blocks = rule.blocks.iter().map(|block| (*block, plain.clone()));
-        for (block, specs) in blocks.chain(named) {
-            let key = (user.direction, CellPeer::Block(block));
-            if set.share(key, &specs, id, add) {
-                self.blocks.set_user(block, (user.set, user.direction), add);
-            }
-            work.cells.insert((user.set, key));
-        }
-        for selector in rule.selectors.iter().chain(&rule.named_everyone) {
-            self.selectors.set_user(*selector, user, add);
-            let meant = self.selectors.get(*selector).map(|one| &one.matches);
-            for identity in meant.into_iter().flatten() {
-                if let Some(labels) = self.selectors.labels(*identity) {
-                    speak_of_pod(set, rule, user, *identity, labels, add, work);
-                }
-            }
-        }
-    }
-
-    fn join_set(&mut self, identity: Identity, address: Address, world: &World, work: &mut Work) {
-        if !self.sets.contains_key(&identity) {
-            let Some(labels) = self.selectors.labels(identity).cloned() else {
-                return;
-            };
-            let found = self.found.sets.remove(&identity);
-            let number = found.unwrap_or_else(|| {
-                self.last_set += 1;
-                PolicySet(self.last_set)
-            });
-            let candidates: Vec<_> = self.policies.inside(&labels.namespace).collect();
-            let selects = |number: &PolicyNumber| {
-                let policy = self.policies.get(*number).map(|state| &state.source);
-                policy.is_some_and(|one| one.selects(&labels.namespace, &labels.labels))
-            };
-            let selecting: Vec<_> = candidates.into_iter().filter(selects).collect();
-            self.sets.insert(identity, Set::new(number, labels));
-            work.sets.insert(identity);
-            for policy in selecting {
-                self.attach(policy, identity, world, work);
-            }
-        }
-        if let Some(set) = self.sets.get_mut(&identity) {
-            set.addresses.insert(address);
-        }
-    }
-
-    fn leave_set(&mut self, identity: Identity, address: &Address, work: &mut Work) {
-        if let Some(set) = self.sets.get_mut(&identity) {
-            set.addresses.remove(address);
-            if set.addresses.is_empty() {
-                self.drop_set(identity, work);
-            }
-        }
-    }
-
-    /// Nobody on this node has the identity any more.
-    fn drop_set(&mut self, identity: Identity, work: &mut Work) {
-        let Some(set) = self.sets.get(&identity) else {
-            return;
-        };
-        for policy in set.policies.clone() {
-            self.detach(policy, identity, work);
-        }
-        if let Some(set) = self.sets.remove(&identity) {
-            for chain in set.lengths.keys() {
-                self.erase(chain.key(set.number), work);
-            }
-        }
-    }
-}
-
-/// Says, or takes back, what a rule says about a pod's identity.
-fn speak_of_pod(
-    set: &mut Set,
-    rule: &CompiledRule,
-    user: User,
-    identity: Identity,
-    labels: &LabelSet,
-    add: bool,
-    work: &mut Work,
-) {
-    let specs = match user.direction {
-        PolicyDirection::Ingress => rule.ports(&set.labels.ports).into_owned(),
-        PolicyDirection::Egress if rule.everyone => rule.named(&labels.ports),
-        PolicyDirection::Egress => rule.ports(&labels.ports).into_owned(),
-    };
-    let id = RuleId {
-        policy: user.policy,
-        rule: user.rule,
-    };
-    let key = (user.direction, CellPeer::Identity(identity));
-    if !specs.is_empty() {
-        set.share(key, &specs, id, add);
-        work.cells.insert((user.set, key));
     }
 }
 

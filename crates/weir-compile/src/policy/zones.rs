@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::{Address, BlockGroup};
 
-use super::blocks::Blocks;
-use super::prefixes::FEW;
+use super::blocks::{Edges, root};
 use crate::prefix::prefix_key;
+
+/// So many ranges are looked for among others; more of them are taken for everything.
+pub(super) const FEW: usize = 8;
 
 /// Everything inside an edge that is in no narrower one.
 #[derive(Clone, Debug, Default)]
@@ -36,14 +38,6 @@ pub(crate) struct Zones {
     zones: BTreeMap<IpNet, Zone>,
 }
 
-/// The range of everything in a family.
-pub(crate) fn root(net: &IpNet) -> IpNet {
-    match net {
-        IpNet::V4(_) => Ipv4Net::default().into(),
-        IpNet::V6(_) => Ipv6Net::default().into(),
-    }
-}
-
 /// The last address of a prefix.
 fn last_of(key: &PrefixKey) -> Address {
     let first = u128::from_be_bytes(key.address.0);
@@ -53,16 +47,16 @@ fn last_of(key: &PrefixKey) -> Address {
 
 impl Zones {
     /// Puts a prefix in.
-    pub(crate) fn insert(&mut self, net: &IpNet, blocks: &Blocks) {
+    pub(crate) fn insert(&mut self, net: &IpNet, edges: &Edges) {
         let key = prefix_key(*net);
-        let zone = self.zones.entry(blocks.innermost(net)).or_default();
+        let zone = self.zones.entry(edges.innermost(net)).or_default();
         zone.prefixes.insert((key.address, key.length));
     }
 
     /// Takes a prefix out.
-    pub(crate) fn remove(&mut self, net: &IpNet, blocks: &Blocks) {
+    pub(crate) fn remove(&mut self, net: &IpNet, edges: &Edges) {
         let key = prefix_key(*net);
-        if let Some(zone) = self.zones.get_mut(&blocks.innermost(net)) {
+        if let Some(zone) = self.zones.get_mut(&edges.innermost(net)) {
             zone.prefixes.remove(&(key.address, key.length));
             if zone.prefixes.is_empty() {
                 zone.number = None;
@@ -77,7 +71,7 @@ impl Zones {
         added: &BTreeSet<IpNet>,
         removed: &BTreeSet<IpNet>,
         ranges: &[IpNet],
-        blocks: &Blocks,
+        edges: &Edges,
     ) -> Vec<Part> {
         // The wider one first: the narrower one takes from it.
         let mut by_width: Vec<&IpNet> = added.iter().collect();
@@ -88,7 +82,7 @@ impl Zones {
         let mut homeless = Vec::new();
         for net in removed.iter().filter(|net| **net != root(net)) {
             if let Some(zone) = self.zones.remove(net) {
-                homeless.push((blocks.innermost(net), zone.prefixes));
+                homeless.push((edges.innermost(net), zone.prefixes));
             }
         }
         let concerned =
