@@ -46,6 +46,7 @@ use weir_net::{GracePeriods, Netlink, Route};
 use crate::endpoint::Endpoint;
 use crate::error::EndpointError;
 use crate::ipam::Ipam;
+use crate::memory::Spent;
 use crate::shared::Shared;
 use crate::stale::Sweeper;
 use crate::store::Store;
@@ -176,6 +177,7 @@ pub(crate) struct Core {
     base_dirty: bool,
     /// Counts the comparisons with the kernel.
     rounds: u32,
+    spent: Spent,
 
     waiting: Vec<(Instant, Waiting)>,
     /// Since when, so that it can be told how long it takes.
@@ -227,6 +229,9 @@ impl Core {
                 self.look_at(*part);
                 self.settle();
                 parts = rest;
+                if parts.is_empty() {
+                    self.spent.give_back();
+                }
             }
             let (part, took) = (looked.map(|(part, _)| part), begun.elapsed());
             tracing::debug!(count, ?handled, ?settling, ?part, ?took, "turn of the loop");

@@ -79,6 +79,13 @@ impl Record {
         PodRef::new(&self.namespace, &self.pod)
     }
 
+    /// The number of its network namespace, unless another one is behind the path by now.
+    pub(crate) fn find_cookie(&self) -> Option<u64> {
+        let found = NetNamespace::open(&self.netns).ok()?;
+        let same = found.inode().is_ok_and(|inode| inode == self.netns_inode);
+        same.then(|| found.cookie().ok()).flatten()
+    }
+
     /// The labels as last seen.
     pub(crate) fn label_set(&self) -> Option<LabelSet> {
         let labels = Labels::new(self.labels.clone()?).ok()?;
@@ -121,11 +128,13 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// An endpoint in its first state.
-    pub(crate) fn new(record: Record, pod: PodRef, state: EndpointState, message: &str) -> Self {
-        let cookie = NetNamespace::open(&record.netns)
-            .ok()
-            .filter(|found| found.inode().is_ok_and(|inode| inode == record.netns_inode))
-            .and_then(|found| found.cookie().ok());
+    pub(crate) fn new(
+        record: Record,
+        pod: PodRef,
+        cookie: Option<u64>,
+        state: EndpointState,
+        message: &str,
+    ) -> Self {
         let mut endpoint = Self {
             cookie,
             record,
@@ -238,7 +247,8 @@ pub(crate) mod tests {
     fn the_log_is_a_ring_of_256_with_the_newest_first() {
         let record = record(5);
         let pod = record.reference().unwrap();
-        let mut endpoint = Endpoint::new(record, pod, EndpointState::WaitingForIdentity, "created");
+        let state = EndpointState::WaitingForIdentity;
+        let mut endpoint = Endpoint::new(record, pod, None, state, "created");
         for number in 0..300 {
             endpoint.note("OK", &number.to_string());
         }

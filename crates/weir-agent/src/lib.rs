@@ -22,6 +22,7 @@ mod events;
 mod health_check;
 mod installed;
 pub mod ipam;
+mod memory;
 mod names;
 mod observed;
 mod policy_log;

@@ -67,24 +67,28 @@ impl NetNamespace {
 
     /// The number by which programs at sockets know the namespace.
     pub fn cookie(&self) -> Result<u64> {
-        self.run_in(own_cookie)?.map_err(|source| {
-            Error::kernel(
-                "inspect network namespace",
-                self.path.display().to_string(),
-                source,
-            )
-        })
+        self.run_in(current_cookie)?
     }
 
     /// Runs a closure on a thread of its own inside the namespace and returns what it returned.
     pub fn run_in<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
+        self.run_beside(body, || ()).0
+    }
+
+    /// The same, while the calling thread does something else, where it is.
+    pub fn run_beside<T: Send, U>(
+        &self,
+        inside: impl FnOnce() -> T + Send,
+        outside: impl FnOnce() -> U,
+    ) -> (Result<T>, U) {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.enter_thread()?;
-                Ok(body())
+                Ok(inside())
             });
+            let done = outside();
             match thread.join() {
-                Ok(result) => result,
+                Ok(result) => (result, done),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
@@ -172,8 +176,14 @@ pub fn enter_process(pid: u32, namespaces: &[Namespace]) -> Result<()> {
     set_namespace(process.as_fd(), flags(namespaces)).map_err(failed)
 }
 
-/// `SO_NETNS_COOKIE` of the calling thread's network namespace; any socket can tell it.
-fn own_cookie() -> io::Result<u64> {
+/// The number by which programs at sockets know the namespace that the calling thread is in.
+pub fn current_cookie() -> Result<u64> {
+    socket_cookie()
+        .map_err(|source| Error::kernel("inspect network namespace", "of this thread", source))
+}
+
+/// `SO_NETNS_COOKIE`, which any socket can tell.
+fn socket_cookie() -> io::Result<u64> {
     const SO_NETNS_COOKIE: i32 = 71;
     let socket = UnixDatagram::unbound()?;
     let mut cookie = 0_u64;

@@ -141,7 +141,13 @@ mod tests {
         record.uid = uid.map(str::to_owned);
         record.addresses = vec![format!("10.1.0.{id}").parse().unwrap()];
         let pod = record.reference().unwrap();
-        Endpoint::new(record, pod, EndpointState::WaitingForIdentity, "created")
+        Endpoint::new(
+            record,
+            pod,
+            None,
+            EndpointState::WaitingForIdentity,
+            "created",
+        )
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Core {
             skipped,
         } = batch;
         let count = changes.len();
+        self.spent.read(count);
         let mut touched = Touched::default();
         {
             let mut world = self.shared.directory.world_mut();

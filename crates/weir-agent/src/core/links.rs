@@ -176,20 +176,18 @@ pub(crate) fn ensure_host_side(
     Ok(repaired)
 }
 
-/// Everything inside the pod as it should be; tells what was not.
-pub(crate) fn configure_pod(pod: &NetNamespace, wanted: &PodLink<'_>) -> Result<Vec<String>> {
+/// Everything inside the pod, where the calling thread has to be, as it should be; tells what was not.
+pub(crate) fn configure_inside(wanted: &PodLink<'_>) -> Result<Vec<String>> {
     let interface = wanted.interface;
     let has_v6 = wanted.addresses.iter().any(IpAddr::is_ipv6);
-    pod.run_in(|| {
-        for setting in ["accept_ra", "accept_dad"] {
-            // A kernel without IPv6 has no such file.
-            let _ = sysctl::ensure(&format!("net/ipv6/conf/{interface}/{setting}"), "0");
-        }
-        if has_v6 {
-            let _ = sysctl::ensure(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0");
-        }
-    })?;
-    let mut inside = Netlink::open_in(pod)?;
+    for setting in ["accept_ra", "accept_dad"] {
+        // A kernel without IPv6 has no such file.
+        let _ = sysctl::ensure(&format!("net/ipv6/conf/{interface}/{setting}"), "0");
+    }
+    if has_v6 {
+        let _ = sysctl::ensure(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0");
+    }
+    let mut inside = Netlink::open()?;
     let mut repaired = Vec::new();
     if let Some(loopback) = inside.link("lo")?.filter(|link| !link.up) {
         inside.change_link(loopback.index, &LinkChange::up())?;

@@ -18,6 +18,7 @@ use super::{Constants, Core, Input, Kernel, LOAD_AGAIN, Remover, links, monotoni
 use crate::endpoint::Endpoint;
 use crate::error::chain;
 use crate::ipam::Ipam;
+use crate::memory::Spent;
 use crate::shared::Shared;
 use crate::stale::Sweeper;
 use crate::store::Store;
@@ -103,6 +104,7 @@ impl Core {
             dirty: true,
             base_dirty: true,
             rounds: 0,
+            spent: Spent::default(),
             waiting: Vec::new(),
             created: Vec::new(),
             removed: Vec::new(),
@@ -131,9 +133,10 @@ impl Core {
                         self.ipam.restore(*address, pod.clone());
                     }
                     self.next_id = self.next_id.max(record.id);
-                    let endpoint =
-                        Endpoint::new(record, pod, EndpointState::Restoring, "restored from disk");
-                    self.endpoints.insert(endpoint.record.id, endpoint);
+                    let (id, cookie) = (record.id, record.find_cookie());
+                    let state = EndpointState::Restoring;
+                    let endpoint = Endpoint::new(record, pod, cookie, state, "restored from disk");
+                    self.endpoints.insert(id, endpoint);
                 }
                 Err(error) => {
                     tracing::error!(endpoint = record.id, %error, "an endpoint cannot be restored");
@@ -271,6 +274,7 @@ impl Core {
                 self.forget_policy();
                 self.mark();
                 self.load_again = None;
+                self.spent.loaded();
                 if let Some(tell) = self.on_loaded.take() {
                     tell(&datapath.maps);
                 }

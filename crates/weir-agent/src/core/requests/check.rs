@@ -73,7 +73,7 @@ fn look_inside(netns: &str, record: &Record) -> Result<Vec<String>> {
     inspect_pod(&namespace, &PodLink::of(record))
 }
 
-/// What inside the pod is not as [`links::configure_pod`] makes it.
+/// What inside the pod is not as [`links::configure_inside`] makes it.
 fn inspect_pod(namespace: &NetNamespace, wanted: &PodLink<'_>) -> Result<Vec<String>> {
     let mut inside = Netlink::open_in(namespace)?;
     let interface = wanted.interface;

@@ -2,7 +2,6 @@
 //! A pod's network is asked for: its addresses, its link, the endpoint that stands for it.
 
 use std::net::IpAddr;
-use std::thread;
 use std::time::Instant;
 
 use weir_abi::observation::Hook;
@@ -10,7 +9,7 @@ use weir_abi::{Address, IfIndex, MacAddress};
 use weir_api::endpoint::{EndpointCreated, EndpointRequest, EndpointState};
 use weir_compile::Owner;
 use weir_model::PodRef;
-use weir_net::NetNamespace;
+use weir_net::{NetNamespace, netns};
 
 use super::{Proven, prove};
 use crate::core::links::{self, PodLink};
@@ -187,10 +186,14 @@ impl Core {
         let _short = grace.expedite();
         let link = links::connect(&mut self.netlink, namespace, &wanted)
             .map_err(|source| link_error(proven, source))?;
-        if let Err(error) = self.finish_link(proven, namespace, &wanted, link.index) {
-            let _ = self.netlink.delete_link(link.index);
-            return Err(error);
-        }
+        let finished = self.finish_link(proven, namespace, &wanted, link.index);
+        let cookie = match finished {
+            Ok(cookie) => cookie,
+            Err(error) => {
+                let _ = self.netlink.delete_link(link.index);
+                return Err(error);
+            }
+        };
         let record = Record {
             id,
             container_id: request.container_id.clone(),
@@ -214,7 +217,7 @@ impl Core {
         }
         self.next_id = id;
         let state = EndpointState::WaitingForIdentity;
-        let endpoint = Endpoint::new(record, pod.clone(), state, "created");
+        let endpoint = Endpoint::new(record, pod.clone(), cookie, state, "created");
         let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let message = format!("endpoint {id} {pod} {}", shown.join(" "));
         tracing::info!(endpoint = id, %pod, addresses = shown.join(" "), "endpoint created");
@@ -226,34 +229,31 @@ impl Core {
         Ok(id)
     }
 
-    /// The pod's side and the program: the kernel makes each of them wait for about as long, so they
-    /// are done side by side.
+    /// The pod's side and the program: the kernel makes each of them wait for about as long, so they are done side by
+    /// side. A busy node lets every new thread wait, so there is one. Answers the number of the pod's namespace.
     fn finish_link(
         &mut self,
         proven: &Proven,
         namespace: &NetNamespace,
         wanted: &PodLink<'_>,
         link: weir_net::IfIndex,
-    ) -> Result<(), EndpointError> {
+    ) -> Result<Option<u64>, EndpointError> {
         let place = (Hook::FromContainer, IfIndex(link.get()));
         // Programs that have not taken over yet are attached when they do.
         let kernel = self.kernel.as_ref().filter(|kernel| kernel.active);
-        let (configured, attached) = thread::scope(|scope| {
-            let attaching = kernel.map(|kernel| {
-                scope.spawn(move || kernel.datapath.attach(place.0, place.1).is_ok())
-            });
-            let configured = links::configure_pod(namespace, wanted);
-            (
-                configured,
-                attaching.is_some_and(|thread| thread.join().unwrap_or_default()),
-            )
-        });
+        let (configured, attached) = namespace.run_beside(
+            || {
+                links::configure_inside(wanted)?;
+                Ok(netns::current_cookie().ok())
+            },
+            || kernel.is_some_and(|kernel| kernel.datapath.attach(place.0, place.1).is_ok()),
+        );
         // An attachment that failed is tried again, and reported, with all the others.
         if attached {
             self.attached.insert(place);
         }
         configured
-            .map(drop)
+            .flatten()
             .map_err(|source| link_error(proven, source))
     }
 

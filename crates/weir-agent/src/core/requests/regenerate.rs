@@ -152,7 +152,8 @@ impl Core {
                 .is_ok_and(|inode| inode == record.netns_inode)
         {
             let wanted = PodLink::of(record);
-            repaired.extend(links::configure_pod(&namespace, &wanted).map_err(failed)?);
+            let inside = namespace.run_in(|| links::configure_inside(&wanted));
+            repaired.extend(inside.flatten().map_err(failed)?);
         }
         Ok(repaired)
     }
