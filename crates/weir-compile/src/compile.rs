@@ -2,8 +2,8 @@
 //! The rows of one node, out of the whole world.
 //!
 //! Here are the input, the result and what all parts share: who has an address, and what there is room
-//! for. `identities` numbers the pods' labels, `nodes`, `ranges` and `pods` make the rows, in this order,
-//! each claiming addresses before the next one does.
+//! for. `identities` numbers the pods' labels; `nodes` with their `ranges`, and `pods` after them, make the
+//! rows: whoever comes first keeps an address.
 
 mod identities;
 mod nodes;

@@ -8,6 +8,9 @@
 //! set has rows for each group.
 //!
 //! Read `update` for the order of things, then `sets`, `selectors`, `blocks` and `cell`.
+//!
+//! Files know each other in one direction. At the bottom are `cell`, `selectors` and `blocks`; `sets`, `rules`,
+//! `groups` and `zones` are made of them; `prefixes` and `realize` make rows of all these; `update` drives them.
 
 mod blocks;
 mod cell;

@@ -16,23 +16,25 @@ mod ledger;
 mod listing;
 mod maglev;
 mod numbers;
+mod owner;
 mod reason;
 mod restore;
 mod rows;
 mod runs;
 mod settle;
+mod unserved;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 
 use weir_abi::service::FrontendKey;
 use weir_abi::{Address, Port, Protocol, ServiceId};
-use weir_model::{NodeName, PodRef, ServiceRef, Touched, World, Zone};
+use weir_model::{NodeName, ServiceRef, Touched, World, Zone};
 
 use self::ledger::Ledger;
 use self::numbers::Numbers;
+use self::owner::{Age, Queue, age_of};
 use self::settle::Held;
 pub(crate) use self::settle::socket;
 use crate::{Operation, Problem};
@@ -40,10 +42,12 @@ use crate::{Operation, Problem};
 pub use self::changes::plan;
 pub use self::choice::BackendState;
 pub use self::health::HealthCheck;
-pub use self::listing::{BackendListing, FrontendListing, Unserved};
+pub use self::listing::{BackendListing, FrontendListing};
 pub use self::maglev::TableSize;
+pub use self::owner::FrontendOwner;
 pub use self::reason::NoBackend;
 pub use self::rows::{Check, Places, ServiceBackend, ServiceBackends, ServiceRows, address_row};
+pub use self::unserved::Unserved;
 
 /// What is configured for this node, and the limits of its maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,60 +68,6 @@ pub struct ServiceSettings {
     /// Rows from before a restart that belong to no known service stay: not every source has told
     /// everything yet. A service without endpoint slices is not taken for known either.
     pub keep_unknown: bool,
-}
-
-/// Whose a frontend is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FrontendOwner {
-    Service(ServiceRef),
-    /// By a host port.
-    Pod(PodRef),
-}
-
-impl FrontendOwner {
-    /// `service shop/web`.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Service(name) => format!("service {name}"),
-            Self::Pod(name) => format!("pod {name}"),
-        }
-    }
-}
-
-impl fmt::Display for FrontendOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Service(name) => name.fmt(f),
-            Self::Pod(name) => name.fmt(f),
-        }
-    }
-}
-
-/// Of two that claim one thing the lower one gets it: the older, unknown ages last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
-    unknown: bool,
-    created: i64,
-}
-
-impl Age {
-    const fn new(created: i64) -> Self {
-        Self {
-            unknown: created == 0,
-            created,
-        }
-    }
-}
-
-/// Who is to be looked at: the oldest first, so that nobody takes what is another's.
-type Queue = BTreeSet<(Age, FrontendOwner)>;
-
-fn age_of(owner: &FrontendOwner, world: &World) -> Age {
-    let created = match owner {
-        FrontendOwner::Service(name) => world.service(name).map(|service| service.created),
-        FrontendOwner::Pod(name) => world.pod(name).map(|pod| pod.created),
-    };
-    Age::new(created.unwrap_or_default())
 }
 
 /// What an update changed.

@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From cells to rows: prefixes with their groups, chains of port rules, endpoints with their sets.
 
+mod problems;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_abi::endpoint::flags::{ENFORCE_EGRESS, ENFORCE_INGRESS, READY};
 use weir_abi::ipcache::PrefixKey;
 use weir_abi::policy::{PeerKind, PolicyDirection, PolicyKey, PolicyRow};
-use weir_abi::{Address, BlockGroup, Identity, PolicyCookie};
-use weir_model::PolicyRef;
+use weir_abi::{BlockGroup, Identity, PolicyCookie};
 
 use super::cell::{Cell, PortSpec, RULES_MAX, Ruling, TooMany, rulings};
 use super::changes::Work;
 use super::sets::{CellPeer, Chain, Set};
 use super::{PolicyCompiler, PolicyInput};
-use crate::{Owner, Problem};
-
-/// Names that a problem lists.
-const NAMED: usize = 3;
-
-/// What could not be had, and which policies are not enforced as they are written for it.
-type Problems = (Vec<Problem>, BTreeMap<PolicyRef, Problem>);
+use problems::Problems;
 
 impl PolicyCompiler {
     /// Brings the rows in line with the cells; what could not be had.
@@ -243,108 +238,6 @@ impl PolicyCompiler {
                 work.changes.endpoints.insert(*address);
             }
         }
-    }
-
-    fn find_problems(&self, input: &PolicyInput<'_>) -> Problems {
-        let mut problems = Vec::new();
-        let mut unenforced = BTreeMap::new();
-        let full = |map: &weir_abi::map::MapInfo, size, object| Problem::MapFull {
-            map: map.name,
-            size,
-            object,
-        };
-        let refused = |set: &Set| {
-            let asks = |block: &&super::blocks::BlockId| {
-                let keys = set.cells.keys().map(|(_, peer)| peer);
-                keys.into_iter()
-                    .any(|peer| *peer == CellPeer::Block(**block))
-            };
-            self.blocks.refused().iter().find(asks)
-        };
-        for set in self.sets.values().filter(|set| !set.admitted) {
-            let pods = pods_of(set, input);
-            let problem = if let Some((chain, count)) = set.oversized.first_key_value() {
-                Problem::PolicyTooLarge {
-                    pods,
-                    policies: self.policies_of(set),
-                    direction: chain.direction.name(),
-                    peer: self.peer_text(*chain),
-                    count: *count,
-                    most: RULES_MAX,
-                }
-            } else if let Some(block) = refused(set) {
-                let block = self.blocks.key(*block).map(|key| key.block.to_string());
-                let block = block.unwrap_or_default();
-                let object = format!("ipBlock {block} of policies for {pods}");
-                full(&weir_abi::map::IPCACHE, input.limits.ipcache, object)
-            } else {
-                let object = format!("{} policy rows for {pods}", set.needed);
-                full(&weir_abi::map::POLICY, input.limits.policy, object)
-            };
-            for state in set
-                .policies
-                .iter()
-                .filter_map(|one| self.policies.get(*one))
-            {
-                let reference = state.source.reference.clone();
-                unenforced
-                    .entry(reference)
-                    .or_insert_with(|| problem.clone());
-            }
-            problems.push(problem);
-        }
-        let uncounted = self.cookies.uncounted();
-        if uncounted > 0 {
-            let object = format!("counters of {uncounted} port rules");
-            let size = input.limits.policy_hits;
-            problems.push(full(&weir_abi::map::POLICY_HITS, size, object));
-        }
-        problems.sort();
-        (problems, unenforced)
-    }
-
-    fn policies_of(&self, set: &Set) -> String {
-        let policies = set.policies.iter();
-        let named = policies.filter_map(|number| self.policies.get(*number));
-        some_of(named.map(|state| state.source.reference.to_string()))
-    }
-
-    /// The peer of a chain in words.
-    pub(super) fn peer_text(&self, chain: Chain) -> String {
-        match chain.kind {
-            PeerKind::Any => "every peer".to_owned(),
-            PeerKind::Identity => match self.selectors.labels(Identity(chain.peer)) {
-                Some(set) => format!("pods {set}"),
-                None => Identity(chain.peer).to_string(),
-            },
-            PeerKind::Blocks => {
-                let elements = self.groups.elements(BlockGroup(chain.peer)).iter();
-                let blocks = elements.filter_map(|(block, _)| self.blocks.key(*block));
-                format!(
-                    "addresses in {}",
-                    some_of(blocks.map(|key| key.block.to_string()))
-                )
-            }
-        }
-    }
-}
-
-/// The endpoints that share a set.
-fn pods_of(set: &Set, input: &PolicyInput<'_>) -> String {
-    let owner = |address: &Address| match input.base.owners.get(address) {
-        Some(Owner::Pod(pod)) => Some(pod.to_string()),
-        Some(Owner::Node(_)) | None => None,
-    };
-    let pods: BTreeSet<_> = set.addresses.iter().filter_map(owner).collect();
-    format!("pods {}", some_of(pods.into_iter()))
-}
-
-/// The first few, and how many more.
-fn some_of(mut names: impl Iterator<Item = String>) -> String {
-    let first: Vec<_> = names.by_ref().take(NAMED).collect();
-    match names.count() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

@@ -7,9 +7,7 @@ use std::ops::Bound;
 use ipnet::IpNet;
 use weir_abi::service::{BackendRow, BackendRun, FrontendKey, FrontendKind, FrontendRow, flags};
 use weir_abi::{Address, Port, Protocol, ServiceId};
-use weir_model::{
-    Exclusion, NodeName, PodRef, Service, ServicePort, ServiceRef, ServiceType, World, Zone,
-};
+use weir_model::{NodeName, PodRef, Service, ServicePort, World, Zone};
 
 use super::choice::{BackendState, Candidate, candidates};
 use super::reason::{NoBackend, Reasons};
@@ -60,39 +58,6 @@ pub struct BackendListing {
     pub pod: Option<PodRef>,
 }
 
-/// Why a service has no frontends at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unserved {
-    #[error("it is headless: clients ask DNS for its pods")]
-    Headless,
-    #[error("it is of type ExternalName: only DNS knows it")]
-    ExternalName,
-    #[error("its label service.kubernetes.io/service-proxy-name says that `{0}` serves it")]
-    OtherProxy(String),
-    #[error("it has the label service.kubernetes.io/headless")]
-    HeadlessLabel,
-    #[error("it has no cluster IP yet")]
-    NoAddress,
-    #[error("it has no ports")]
-    NoPorts,
-}
-
-impl Unserved {
-    /// The reason, where there is one.
-    pub fn of(service: &Service) -> Option<Self> {
-        match (&service.exclusion, service.kind) {
-            (Some(Exclusion::OtherProxy(proxy)), _) => Some(Self::OtherProxy(proxy.to_string())),
-            (Some(Exclusion::HeadlessLabel), _) => Some(Self::HeadlessLabel),
-            (None, ServiceType::ExternalName) => Some(Self::ExternalName),
-            (None, _) if service.headless => Some(Self::Headless),
-            (None, _) if service.cluster_ips.is_empty() => Some(Self::NoAddress),
-            (None, _) if service.ports.is_empty() => Some(Self::NoPorts),
-            (None, _) => None,
-        }
-    }
-}
-
 impl ServiceCompiler {
     /// All frontends, by address, port and protocol. The world must be that of the last update.
     pub fn listing<'a>(&'a self, world: &'a World) -> impl Iterator<Item = FrontendListing> + 'a {
@@ -140,13 +105,6 @@ impl ServiceCompiler {
     pub fn listing_at(&self, key: &FrontendKey, world: &World) -> Option<FrontendListing> {
         let row = self.ledger.rows.frontends.get(key)?;
         Some(self.frontend(key, row, world, &Reasons::new(world)))
-    }
-
-    /// Services without frontends, and why.
-    pub fn unserved(world: &World) -> impl Iterator<Item = (&ServiceRef, Unserved)> {
-        world
-            .services()
-            .filter_map(|service| Some((&service.reference, Unserved::of(service)?)))
     }
 
     fn group(&self, id: ServiceId) -> Option<(&FrontendOwner, &Group)> {

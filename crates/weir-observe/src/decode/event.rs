@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A record about a packet as an event: its numbers in names, beside what the captured bytes show.
 
-use crate::decode::policy::judge;
+use super::policy::judge;
 use crate::hex;
 use crate::hint::{Evidence, hint};
 use crate::names::{Names, best};

@@ -8,7 +8,7 @@ use weir_model::{
 };
 
 use super::*;
-use crate::service::tests::worlds::{endpoint, service, service_ref, settings, slice};
+use crate::service::tests::worlds::{endpoint, service, settings, slice};
 use weir_model::{EndpointSlice, Touched};
 
 fn listed(changes: impl IntoIterator<Item = Change>) -> Vec<FrontendListing> {
@@ -170,14 +170,6 @@ fn the_reason_says_what_to_look_at() {
         ]),
         "the traffic policy is Local and no usable endpoint is on this node (1 elsewhere)"
     );
-}
-
-#[test]
-fn services_without_frontends_say_why() {
-    let mut world = World::default();
-    world.apply(web(|service| service.headless = true));
-    let found: Vec<_> = ServiceCompiler::unserved(&world).collect();
-    assert_eq!(found, [(&service_ref("web"), Unserved::Headless)]);
 }
 
 #[test]
