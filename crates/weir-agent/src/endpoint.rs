@@ -79,11 +79,11 @@ impl Record {
         PodRef::new(&self.namespace, &self.pod)
     }
 
-    /// The number of its network namespace, unless another one is behind the path by now.
-    pub(crate) fn find_cookie(&self) -> Option<u64> {
+    /// The pod's network namespace; none once it is gone, or another one is behind the path.
+    pub(crate) fn namespace(&self) -> Option<NetNamespace> {
         let found = NetNamespace::open(&self.netns).ok()?;
         let same = found.inode().is_ok_and(|inode| inode == self.netns_inode);
-        same.then(|| found.cookie().ok()).flatten()
+        same.then_some(found)
     }
 
     /// The labels as last seen.

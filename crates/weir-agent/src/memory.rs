@@ -24,7 +24,7 @@ impl Spent {
         self.read(MANY);
     }
 
-    /// Gives back what is free if enough was done for it; to be called when no request waits. Tells whether it did.
+    /// Gives back what is free if enough was done for it; tells whether it did.
     pub(crate) fn give_back(&mut self) -> bool {
         let enough = self.changes >= MANY;
         if enough {

@@ -67,7 +67,10 @@ impl NetNamespace {
 
     /// The number by which programs at sockets know the namespace.
     pub fn cookie(&self) -> Result<u64> {
-        self.run_in(current_cookie)?
+        self.run_in(socket_cookie)?.map_err(|source| {
+            let path = self.path.display().to_string();
+            Error::kernel("inspect network namespace", path, source)
+        })
     }
 
     /// Runs a closure on a thread of its own inside the namespace and returns what it returned.

@@ -16,7 +16,7 @@ use weir_abi::event::{EVENT_VERSION, EventRecord, kind, signal};
 use weir_api::event::{Event, PacketEvent};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
-pub use policy::{denial, verdicts};
+pub use policy::{denial, reached, verdicts};
 
 /// What a record says.
 #[expect(

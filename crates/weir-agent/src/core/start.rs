@@ -133,7 +133,9 @@ impl Core {
                         self.ipam.restore(*address, pod.clone());
                     }
                     self.next_id = self.next_id.max(record.id);
-                    let (id, cookie) = (record.id, record.find_cookie());
+                    let id = record.id;
+                    let namespace = record.namespace();
+                    let cookie = namespace.and_then(|found| found.cookie().ok());
                     let state = EndpointState::Restoring;
                     let endpoint = Endpoint::new(record, pod, cookie, state, "restored from disk");
                     self.endpoints.insert(id, endpoint);

@@ -6,7 +6,7 @@ use weir_abi::policy::PolicyDirection;
 use weir_abi::{Address, Identity, PolicyCookie, Protocol, TraceReason};
 use weir_model::{LogScope, NetworkLogging};
 use weir_observe::Denial;
-use weir_observe::decode::denial;
+use weir_observe::decode::{denial, reached};
 
 use super::entry::{Connection, Disposition, End, Entry, Policy};
 
@@ -137,15 +137,7 @@ pub(crate) fn entry(
 
 fn connection(record: &EventRecord, direction: PolicyDirection) -> Connection {
     let key = &record.key;
-    let translated = record.translated_destination != Address::UNSPECIFIED;
-    let (destination, port) = if translated {
-        (
-            record.translated_destination,
-            record.translated_destination_port,
-        )
-    } else {
-        (key.destination, key.destination_port)
-    };
+    let (destination, port) = reached(record);
     // The identifier of an echo stands in the place of a port and is none.
     let has_ports = matches!(key.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP);
     Connection {

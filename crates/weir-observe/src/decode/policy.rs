@@ -5,7 +5,7 @@ use super::read;
 use crate::names::{Denial, Names};
 use weir_abi::event::{EventRecord, flags, kind, policy_flags};
 use weir_abi::policy::PolicyDirection;
-use weir_abi::{Address, Protocol, TraceReason};
+use weir_abi::{Address, Port, Protocol, TraceReason};
 use weir_api::event::{Event, PacketEvent};
 
 /// Who did not let the packet out or in. A rule that denies has its cookie where one that allows would have it.
@@ -36,18 +36,22 @@ pub(super) fn judge(event: &mut PacketEvent, record: &EventRecord, names: &impl 
     }
 }
 
-/// The connection that a record is about, as the policies of one side are asked about it.
-pub fn denial(record: &EventRecord, direction: PolicyDirection) -> Denial {
-    let key = &record.key;
-    let translated = record.translated_destination != Address::UNSPECIFIED;
-    let (destination, port) = if translated {
+/// Where the packet of a record went: to a service's backend, or where its client sent it.
+pub fn reached(record: &EventRecord) -> (Address, Port) {
+    if record.translated_destination == Address::UNSPECIFIED {
+        (record.key.destination, record.key.destination_port)
+    } else {
         (
             record.translated_destination,
             record.translated_destination_port,
         )
-    } else {
-        (key.destination, key.destination_port)
-    };
+    }
+}
+
+/// The connection that a record is about, as the policies of one side are asked about it.
+pub fn denial(record: &EventRecord, direction: PolicyDirection) -> Denial {
+    let key = &record.key;
+    let (destination, port) = reached(record);
     let (source, target) = (record.source_identity, record.destination_identity);
     let (subject, peer, peer_address) = match direction {
         PolicyDirection::Egress => (source, target, destination),

@@ -11,7 +11,6 @@ use weir_api::endpoint::{EndpointState, Regenerated};
 use weir_compile::{Operation, Plan, Rows, plan};
 use weir_datapath::execute;
 use weir_model::PodRef;
-use weir_net::NetNamespace;
 
 use crate::core::Core;
 use crate::core::links::{self, PodLink};
@@ -145,12 +144,7 @@ impl Core {
         };
         let mut repaired =
             links::ensure_host_side(&mut self.netlink, &link, record.mtu).map_err(failed)?;
-        // The path may name another namespace by now, or none.
-        if let Ok(namespace) = NetNamespace::open(&record.netns)
-            && namespace
-                .inode()
-                .is_ok_and(|inode| inode == record.netns_inode)
-        {
+        if let Some(namespace) = record.namespace() {
             let wanted = PodLink::of(record);
             let inside = namespace.run_in(|| links::configure_inside(&wanted));
             repaired.extend(inside.flatten().map_err(failed)?);
