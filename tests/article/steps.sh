@@ -29,10 +29,11 @@ kubectl logs -n kube-system $CILIUM_POD --tail=100
 EOT
 check 'there is a log' shows 'agent start'
 check 'no program was refused, no endpoint is not ready' lacks 'BPF program compilation failed|endpoint not ready'
-# A service that was just made has no backend for a moment, and the log says so.
+# A service that was just made has no backend for a moment, and the log says so; one that is gone will not get any.
 backends_came_back() {
 	local service
 	for service in $(sed -nE 's/.*Unable to find a healthy backend for service ([^ :]+).*/\1/p' "$OUT"); do
+		kubectl get service -n "${service%%/*}" "${service##*/}" >/dev/null 2>&1 || continue
 		tac "$OUT" | grep -m1 -F "service $service" | grep -q 'has a healthy backend again' || return 1
 	done
 }

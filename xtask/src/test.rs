@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Everything in every variant, not each thing once: takes hours instead of minutes
     #[arg(long)]
     pub(crate) full: bool,
-    /// Asks `weir trace` too about every cell of every fifth policy case: it must say what packets do
+    /// Asks `weir trace` too about every cell of every fourth policy case: it must say what packets do
     #[arg(long)]
     pub(crate) trace: bool,
     /// The commit that the upgrade is from
@@ -101,6 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         targets::compile()?
     };
+    let ahead = cluster.then(cluster::Ahead::start).flatten();
     let run = |target: &Target, tally: &mut Tally| {
         let api_server = crate::cluster::api_server();
         let programs = Programs {
@@ -125,6 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             &mut tally,
         )?;
     }
+    drop(ahead);
     if cluster {
         cluster::run(args.full, args.filter.as_deref(), &mut tally);
         // The cluster's programs are built now; where they could not be, that has failed, and these have nothing to run.

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,6 +15,30 @@ use crate::process::{command, display};
 
 /// Beside the conformance tests: so many of the other tests of the network, and of those of network policy.
 const DRAWN: &str = "--sample=12";
+
+/// Kubernetes being built beside the tests before it, which wait for packets and deadlines more than they compute. At idle
+/// priority it gets what they leave of the processors, and takes nothing from them.
+pub(super) struct Ahead(Child);
+
+impl Ahead {
+    /// `None` where it cannot be started: then it is built when the cluster comes up, which says what is wrong.
+    pub(super) fn start() -> Option<Self> {
+        let build = cluster(&["build"]).ok()?;
+        output::step(format_args!("{} (beside the tests)", display(&build)));
+        let mut idle = command("chrt");
+        idle.args(["--idle", "0"])
+            .arg(build.get_program())
+            .args(build.get_args());
+        idle.stdin(Stdio::null()).spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Ahead {
+    /// What it could not build fails by name when the cluster comes up.
+    fn drop(&mut self) {
+        let _ = self.0.wait();
+    }
+}
 
 /// Brings a cluster up, tests it, takes it down; the verbs are those that a person types.
 pub(super) fn run(full: bool, filter: Option<&str>, tally: &mut Tally) {

@@ -35,7 +35,7 @@ enum Way {
 }
 
 /// Of so many cases one is traced.
-const TRACED: usize = 5;
+const TRACED: usize = 4;
 
 /// How a case is run.
 #[derive(Clone, Debug)]
