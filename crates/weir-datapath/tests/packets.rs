@@ -11,6 +11,9 @@ mod closing;
 #[path = "packets/direct.rs"]
 mod direct;
 #[cfg(test)]
+#[path = "packets/eviction.rs"]
+mod eviction;
+#[cfg(test)]
 #[path = "support/judge.rs"]
 mod judge;
 #[cfg(test)]

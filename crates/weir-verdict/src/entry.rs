@@ -6,9 +6,9 @@ use crate::direct;
 use crate::flow;
 use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
-use weir_abi::flow::{Dependencies, Kind};
+use weir_abi::flow::{Dependencies, Kind, state as flow_state};
 use weir_abi::{
-    Address, DropReason, FlowEntry, FlowKey, NodeIndex, PolicyCookie, Port, Seconds, Slot,
+    Address, DropReason, FlowEntry, FlowKey, NodeIndex, PolicyCookie, Port, Protocol, Seconds, Slot,
 };
 
 /// Fills in everything but translation, counters and origin.
@@ -30,8 +30,11 @@ pub fn write_entry<T: Tables>(
     } = decision;
     let interval = u32::from(tables.config(|config| &config.report_interval));
     let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
-    // Ask again soon where the next hop was not resolved yet.
-    entry.last_report = if unresolved {
+    // Nobody has answered. Perhaps the answer came, and the entry that it needs was evicted, as entries that have seen no
+    // packet are first. A SYN that is sent again is always decided on.
+    let unanswered = !matches!(key.protocol, Protocol::TCP) && state & flow_state::ANSWERED == 0;
+    // Ask again soon, also where the next hop was not resolved yet.
+    entry.last_report = if unresolved || unanswered {
         Seconds(now.0.wrapping_sub(interval.wrapping_sub(1)))
     } else {
         *now

@@ -9,9 +9,10 @@
 
 use crate::decision::{Decision, Outcome, Workspace};
 use crate::flow::{write_deltas, write_pair};
+use crate::live::LiveFlow;
 use crate::tables::{EXISTS, Insert, Repeat, Tables};
 use weir_abi::counter::Counter;
-use weir_abi::flow::Kind;
+use weir_abi::flow::{Kind, state};
 use weir_abi::{DropReason, FlowKey, Port, Protocol};
 use weir_packet::hash::hash_of;
 
@@ -211,7 +212,7 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
     };
     // Whose it is: the tuple that answers are translated to, turned round.
     *other = existing.fixed().pair_key(pair_key);
-    if *other != *key {
+    if *other != *key && !is_stray(key, &existing) {
         let alive = existing.expires() > *now
             || tables
                 .flow(other)
@@ -227,6 +228,15 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
             Attempt::Failed
         }
     }
+}
+
+/// Whether an entry is to give way where there is no other port: somebody sent and nobody answered. Nearly always that is
+/// itself an answer, to the very connection that is mapped, which came after both entries of that were evicted.
+#[inline(always)]
+fn is_stray(key: &FlowKey, existing: &LiveFlow<'_>) -> bool {
+    matches!(key.protocol, Protocol::SCTP)
+        && !existing.fixed().kind.contains(Kind::REPLY)
+        && existing.state() & state::ANSWERED == 0
 }
 
 /// The port of one attempt: evenly spread over the range, different for neighbouring attempts.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tuple of a frame, read by a parser that is not ours.
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 use weir_abi::Address;
 
 /// Addresses and ports; the identifier of an echo takes the place of its source port.
@@ -40,10 +40,11 @@ pub(crate) fn named(frame: &[u8]) -> Option<(Address, u16)> {
     Some((Address(data.get(..16)?.try_into().ok()?), port))
 }
 
-/// The tuple of a frame with TCP, UDP or an echo.
+/// The tuple of a frame with TCP, UDP, SCTP or an echo.
 pub(crate) fn tuple(frame: &[u8]) -> Tuple {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
-    let (source, destination): (Address, Address) = match packet.net.unwrap() {
+    let net = packet.net.unwrap();
+    let (source, destination): (Address, Address) = match &net {
         NetSlice::Ipv4(ip) => (
             ip.header().source_addr().into(),
             ip.header().destination_addr().into(),
@@ -55,12 +56,19 @@ pub(crate) fn tuple(frame: &[u8]) -> Tuple {
         NetSlice::Arp(_) => panic!("an IP packet is expected"),
     };
     let id = |message: &[u8]| u16::from_be_bytes([message[4], message[5]]);
-    let (source_port, destination_port, kind) = match packet.transport.unwrap() {
-        TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port(), "TCP"),
-        TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port(), "UDP"),
-        TransportSlice::Icmpv4(icmp) => (id(icmp.slice()), 0, "ICMP"),
-        TransportSlice::Icmpv6(icmp) => (id(icmp.slice()), 0, "ICMPv6"),
-        TransportSlice::Igmp(_) => panic!("IGMP is not expected"),
+    let (source_port, destination_port, kind) = match packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port(), "TCP"),
+        Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port(), "UDP"),
+        Some(TransportSlice::Icmpv4(icmp)) => (id(icmp.slice()), 0, "ICMP"),
+        Some(TransportSlice::Icmpv6(icmp)) => (id(icmp.slice()), 0, "ICMPv6"),
+        Some(TransportSlice::Igmp(_)) => panic!("IGMP is not expected"),
+        None => {
+            // Its ports lie where those of UDP do (RFC 9260, section 3.1).
+            let payload = net.ip_payload_ref().unwrap();
+            assert_eq!(payload.ip_number, IpNumber::SCTP);
+            let port = |at| u16::from_be_bytes([payload.payload[at], payload.payload[at + 1]]);
+            (port(0), port(2), "SCTP")
+        }
     };
     Tuple {
         source,
