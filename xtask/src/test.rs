@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Everything in every variant, not each thing once: takes hours instead of minutes
     #[arg(long)]
     pub(crate) full: bool,
-    /// Asks `weir trace` too about every cell of every fourth policy case: it must say what packets do
+    /// Asks `weir trace` too about every cell of every third policy case: it must say what packets do
     #[arg(long)]
     pub(crate) trace: bool,
     /// The commit that the upgrade is from
