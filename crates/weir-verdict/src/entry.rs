@@ -21,6 +21,8 @@ pub fn write_entry<T: Tables>(
     state: u32,
     decision: &mut Decision,
 ) {
+    // Answers of what is sent on come by another way.
+    let awaits = !direct::sends_on(tables, decision) && !matches!(key.protocol, Protocol::TCP);
     let Decision {
         entry,
         way,
@@ -32,7 +34,7 @@ pub fn write_entry<T: Tables>(
     let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
     // Nobody has answered. Perhaps the answer came, and the entry that it needs was evicted, as entries that have seen no
     // packet are first. A SYN that is sent again is always decided on.
-    let unanswered = !matches!(key.protocol, Protocol::TCP) && state & flow_state::ANSWERED == 0;
+    let unanswered = awaits && state & flow_state::ANSWERED == 0;
     // Ask again soon, also where the next hop was not resolved yet.
     entry.last_report = if unresolved || unanswered {
         Seconds(now.0.wrapping_sub(interval.wrapping_sub(1)))
