@@ -6,7 +6,8 @@ use crate::direct;
 use crate::flow;
 use crate::run::Arrival;
 use crate::tables::{Insert, Tables};
-use weir_abi::flow::{Dependencies, Kind, state as flow_state};
+use weir_abi::flow::state::ANSWERED;
+use weir_abi::flow::{Dependencies, Kind};
 use weir_abi::{
     Address, DropReason, FlowEntry, FlowKey, NodeIndex, PolicyCookie, Port, Protocol, Seconds, Slot,
 };
@@ -21,8 +22,11 @@ pub fn write_entry<T: Tables>(
     state: u32,
     decision: &mut Decision,
 ) {
-    // Answers of what is sent on come by another way.
-    let awaits = !direct::sends_on(tables, decision) && !matches!(key.protocol, Protocol::TCP);
+    // Nobody has answered. Perhaps the answer came, and the entry that it needs was evicted, as entries that have seen no
+    // packet are first. A SYN that is sent again is always decided on, and answers of what is sent on come by another way.
+    let unanswered = state & ANSWERED == 0
+        && !matches!(key.protocol, Protocol::TCP)
+        && !direct::sends_on(tables, decision);
     let Decision {
         entry,
         way,
@@ -32,9 +36,6 @@ pub fn write_entry<T: Tables>(
     } = decision;
     let interval = u32::from(tables.config(|config| &config.report_interval));
     let unresolved = way.is_routed() && way.destination_mac.0 == [0; 6];
-    // Nobody has answered. Perhaps the answer came, and the entry that it needs was evicted, as entries that have seen no
-    // packet are first. A SYN that is sent again is always decided on.
-    let unanswered = awaits && state & flow_state::ANSWERED == 0;
     // Ask again soon, also where the next hop was not resolved yet.
     entry.last_report = if unresolved || unanswered {
         Seconds(now.0.wrapping_sub(interval.wrapping_sub(1)))

@@ -54,11 +54,7 @@ impl Connection<'_> {
     /// The packet is another try to open a connection that nobody has answered.
     #[inline(always)]
     pub fn is_opening(&self, summary: &Summary) -> bool {
-        opens(summary)
-            && self
-                .own
-                .as_ref()
-                .is_some_and(|own| own.state() & state::ANSWERED == 0)
+        opens(summary) && self.own.as_ref().is_some_and(|own| !own.is_answered())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::{NonNull, read_volatile, write_volatile};
+use weir_abi::flow::state;
 use weir_abi::{FlowEntry, Seconds};
 
 /// A reference to an entry in its table.
@@ -124,6 +125,12 @@ impl<'t> LiveFlow<'t> {
     #[inline(always)]
     pub fn state(&self) -> u32 {
         load(place!(self, state))
+    }
+
+    /// Whether the connection has been answered.
+    #[inline(always)]
+    pub fn is_answered(&self) -> bool {
+        self.state() & state::ANSWERED != 0
     }
 
     /// Sets bits; writes only where one is new.

@@ -12,7 +12,7 @@ use crate::flow::{write_deltas, write_pair};
 use crate::live::LiveFlow;
 use crate::tables::{EXISTS, Insert, Repeat, Tables};
 use weir_abi::counter::Counter;
-use weir_abi::flow::{Kind, state};
+use weir_abi::flow::Kind;
 use weir_abi::{DropReason, FlowKey, Port, Protocol};
 use weir_packet::hash::hash_of;
 
@@ -236,7 +236,7 @@ fn try_port<T: Tables>(tables: &T, key: &FlowKey, port: Port, decision: &mut Dec
 fn is_stray(key: &FlowKey, existing: &LiveFlow<'_>) -> bool {
     matches!(key.protocol, Protocol::SCTP)
         && !existing.fixed().kind.contains(Kind::REPLY)
-        && existing.state() & state::ANSWERED == 0
+        && !existing.is_answered()
 }
 
 /// The port of one attempt: evenly spread over the range, different for neighbouring attempts.

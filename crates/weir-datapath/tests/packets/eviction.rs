@@ -2,7 +2,7 @@
 //! A full table forgets entries that have seen no packet first: those that wait for an answer. Whoever asks again gets one.
 
 use weir_abi::service::FrontendKey;
-use weir_abi::{FlowKey, IfIndex, MacAddress, Port, Protocol};
+use weir_abi::{IfIndex, MacAddress, Port, Protocol};
 use weir_datapath::Hook;
 use weir_verdict::memory::MemoryTables;
 use weir_verdict::{Redirect, Verdict};
@@ -76,49 +76,41 @@ impl Talk {
         got.source == ip(CLUSTER[self.family]) && got.destination_port == CLIENT_PORT
     }
 
-    /// Forgets the entry that packets of the client find.
-    fn evict_question(&self) {
-        self.evict(|key| key.source == ip(POD_A[self.family]));
+    /// Forgets the entry that packets of this pod find.
+    fn evict(&self, sender: [&str; 2]) {
+        let from = ip(sender[self.family]);
+        let flows = self.tables.flows();
+        let key = flows.keys().find(|key| key.source == from).copied();
+        self.tables.evict(&key.unwrap());
     }
+}
 
-    /// Forgets the entry that packets of the backend find.
-    fn evict_answer(&self) {
-        self.evict(|key| key.source == ip(POD_B[self.family]));
-    }
-
-    fn evict(&self, is_it: impl Fn(&FlowKey) -> bool) {
-        let key = self.tables.flows().keys().copied().find(is_it).unwrap();
-        self.tables.evict(&key);
-    }
+fn talks() -> impl Iterator<Item = Talk> {
+    let protocols = [Protocol::UDP, Protocol::SCTP];
+    (0..2).flat_map(move |family| protocols.map(|protocol| Talk::new(family, protocol)))
 }
 
 #[test]
 fn the_entry_for_an_answer_is_back_a_second_later() {
-    for family in 0..2 {
-        for protocol in [Protocol::UDP, Protocol::SCTP] {
-            let talk = Talk::new(family, protocol);
-            let port = talk.ask();
-            talk.evict_answer();
-            assert!(!talk.is_answered(port), "there is no entry");
-            talk.tables.now.set(1001);
-            assert_eq!(talk.ask(), port);
-            assert!(talk.is_answered(port), "{protocol:?}");
-        }
+    for talk in talks() {
+        let port = talk.ask();
+        talk.evict(POD_B);
+        assert!(!talk.is_answered(port), "there is no entry");
+        talk.tables.now.set(1001);
+        assert_eq!(talk.ask(), port);
+        assert!(talk.is_answered(port), "{:?}", talk.protocol);
     }
 }
 
 /// The answer came while nothing was known of the question, and made an entry of its own.
 #[test]
 fn an_answer_without_a_question_is_not_in_the_way_of_the_next_one() {
-    for family in 0..2 {
-        for protocol in [Protocol::UDP, Protocol::SCTP] {
-            let talk = Talk::new(family, protocol);
-            let port = talk.ask();
-            talk.evict_answer();
-            talk.evict_question();
-            assert!(!talk.is_answered(port), "nobody knows the connection");
-            let port = talk.ask();
-            assert!(talk.is_answered(port), "{protocol:?}");
-        }
+    for talk in talks() {
+        let port = talk.ask();
+        talk.evict(POD_B);
+        talk.evict(POD_A);
+        assert!(!talk.is_answered(port), "nobody knows the connection");
+        let port = talk.ask();
+        assert!(talk.is_answered(port), "{:?}", talk.protocol);
     }
 }
