@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// At how many services Weir is measured beside kube-proxy
     #[arg(long, global = true, value_delimiter = ',', default_values_t = [1, 1_000, 10_000])]
     services: Vec<u32>,
+    /// Put rules in kube-proxy's place that are written in its form, as happens by itself where Go is missing
+    #[arg(long, global = true)]
+    written_rules: bool,
     /// Everything is built already
     #[arg(long, global = true, hide = true)]
     built: bool,
@@ -80,7 +83,7 @@ struct Bench {
 pub(crate) fn run(args: &Args) -> Result<()> {
     host::require()?;
     if args.what == Some(What::Peers) && !args.built {
-        peers::build()?;
+        peers::build(args.written_rules)?;
     }
     let bench = Bench {
         weir: match &args.binary {
@@ -97,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if !is_root() {
             return cluster::as_root(&["--built"]);
         }
-        missed += peers::measure(&bench, &args.services)?;
+        missed += peers::measure(&bench, &args.services, args.written_rules)?;
     }
     let wanted = |what: What| args.what.is_none_or(|only| only == what);
     if wanted(What::Packets) {

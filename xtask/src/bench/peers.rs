@@ -3,15 +3,19 @@
 //!
 //! A real API server feeds three nodes with the same objects: on two of them runs a kube-proxy, on the third a Weir agent.
 //! A node is a network namespace with a client and the backends behind links of their own, nothing else; the same addresses
-//! on each. While one side is measured, the programs of the others stand still.
+//! on each. While one side is measured, the programs of the others stand still. Where kube-proxy cannot be built, this
+//! program writes rules of the same form itself, and the agent reads the objects from a folder.
 
 mod api;
 mod change;
+mod feed;
 mod figures;
+mod folder;
 mod kube_proxy;
 mod objects;
 mod pods;
 mod rates;
+mod rules;
 mod side;
 mod weir;
 
@@ -19,12 +23,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
 
-use self::api::Api;
+use self::feed::Feed;
 use self::figures::Measured;
-use self::objects::{SERVICES, SLICES, answers};
-use self::side::{Kind, Side, Still};
+use self::side::{Kind, Side};
 use super::{Bench, Family, report, traffic};
 use crate::cluster::place::{Name, Node, Place};
 use crate::cluster::{programs, up};
@@ -35,14 +37,16 @@ use crate::process::{command, stdout_of};
 const NAME: &str = "peers";
 
 /// Builds what it takes beside Weir.
-pub(super) fn build() -> Result<()> {
-    programs::build_kube_proxy()
-        .context("Weir cannot be measured beside kube-proxy without building it")?;
+pub(super) fn build(written_rules: bool) -> Result<()> {
+    if !written_rules && programs::kube_proxy_can_be_had() {
+        programs::build_kube_proxy()
+            .context("Weir cannot be measured beside kube-proxy without building it")?;
+    }
     traffic::build().map(drop)
 }
 
 /// Measures at each number of services and prints as it goes; how many targets were missed.
-pub(super) fn measure(bench: &Bench, sizes: &[u32]) -> Result<usize> {
+pub(super) fn measure(bench: &Bench, sizes: &[u32], written_rules: bool) -> Result<usize> {
     ensure!(
         bench.family == Family::V4,
         "beside kube-proxy only IPv4 is measured"
@@ -51,7 +55,8 @@ pub(super) fn measure(bench: &Bench, sizes: &[u32]) -> Result<usize> {
         sizes.is_sorted_by(|a, b| a < b) && sizes.first().is_some_and(|first| *first > 0),
         "--services wants numbers that grow, the first at least 1"
     );
-    all_sizes(bench, sizes).inspect_err(|_| {
+    let written_rules = written_rules || !programs::kube_proxy_can_be_had();
+    all_sizes(bench, sizes, written_rules).inspect_err(|_| {
         if let Ok(name) = NAME.parse() {
             let logs = Place::of(&name).report();
             output::say(format_args!("hint: logs are in {}", logs.display()));
@@ -59,12 +64,12 @@ pub(super) fn measure(bench: &Bench, sizes: &[u32]) -> Result<usize> {
     })
 }
 
-fn all_sizes(bench: &Bench, sizes: &[u32]) -> Result<usize> {
-    let mut peers = Peers::up(bench)?;
+fn all_sizes(bench: &Bench, sizes: &[u32], written_rules: bool) -> Result<usize> {
+    let mut peers = Peers::up(bench, written_rules)?;
     output::data(format_args!(
         "{} beside {}",
         stdout_of(command(&bench.weir).arg("--version"))?.trim(),
-        kube_proxy::versions()?
+        peers.feed.versions()?
     ));
     output::data(
         "Targets are for Weir as it comes, which translates at the socket; \"per packet\" is a client whose sockets are left alone.\n",
@@ -91,7 +96,7 @@ fn all_sizes(bench: &Bench, sizes: &[u32]) -> Result<usize> {
 /// What is measured; it goes when this is dropped.
 struct Peers<'a> {
     bench: &'a Bench,
-    api: Api,
+    feed: Feed,
     sides: Vec<Side>,
     /// Services that are there.
     services: u32,
@@ -100,25 +105,24 @@ struct Peers<'a> {
 }
 
 impl<'a> Peers<'a> {
-    fn up(bench: &'a Bench) -> Result<Self> {
-        let cluster = Cluster::up(u8::try_from(Kind::ALL.len())?)?;
+    fn up(bench: &'a Bench, written_rules: bool) -> Result<Self> {
+        let cluster = Cluster::up(u8::try_from(Kind::ALL.len())?, written_rules)?;
         let place = &cluster.place;
-        let api = Api::open(place)?;
-        api.post(
-            "/api/v1/namespaces/default/serviceaccounts",
-            &json!({"metadata": {"name": "default"}}),
-        )?;
-        weir::define(place, &api)?;
+        let feed = if written_rules {
+            Feed::folder(place)?
+        } else {
+            Feed::server(place)?
+        };
         let nodes = Node::all(u8::try_from(Kind::ALL.len())?).zip(1..);
         let programs: (&Path, &Path) = (&traffic::built(), &bench.weir);
         let sides = Kind::ALL
             .into_iter()
             .zip(nodes)
-            .map(|(kind, node)| Side::up(kind, node, place, &api, programs))
+            .map(|(kind, node)| Side::up(kind, node, place, &feed, programs))
             .collect::<Result<_>>()?;
         Ok(Self {
             bench,
-            api,
+            feed,
             sides,
             services: 0,
             _cluster: cluster,
@@ -131,19 +135,8 @@ impl<'a> Peers<'a> {
             "{size} services with {} endpoints each",
             objects::ENDPOINTS
         ));
-        let (first, last) = (self.services, size - 1);
-        let make = |number: u32| -> Result<()> {
-            self.api.post(SERVICES, &objects::service(number))?;
-            let slice = objects::slice(number, answers(number, last), None);
-            self.api.post(SLICES, &slice).map(drop)
-        };
-        // The API server takes them in faster when not everybody writes rules for each few of them meanwhile; those of
-        // iptables take so long that they are begun with at once.
-        let still = Still::but(Kind::Iptables, &self.sides)?;
-        api::many(last - first, |offset| make(first + offset))?;
-        drop(still);
-        // The last one alone: where it is known, all are.
-        make(last)?;
+        let last = size - 1;
+        self.feed.grow(self.services, last, &self.sides)?;
         self.services = size;
         change::reached(&self.sides, last)?;
         change::rest(&self.sides)
@@ -160,7 +153,7 @@ impl<'a> Peers<'a> {
         output::step(format_args!("connections through service {}", asked.number));
         let rates = rates::measure(self.bench, &self.sides, asked.number)?;
         output::step(format_args!("changes of service {last}"));
-        let changes = change::measure(&self.api, &self.sides, last, self.bench.rounds)?;
+        let changes = change::measure(&self.feed, &self.sides, last, self.bench.rounds)?;
         let memory = self
             .sides
             .iter()
@@ -183,14 +176,19 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn up(nodes: u8) -> Result<Self> {
+    fn up(nodes: u8, network_alone: bool) -> Result<Self> {
         let name: Name = NAME.parse().map_err(anyhow::Error::msg)?;
         // What a run before left that was killed.
         up::down(&name)?;
         let place = Place::of(&name);
         let cluster = Self { name, place };
-        output::step("an API server and three nodes");
-        up::up_bare(&cluster.place, nodes)?;
+        if network_alone {
+            output::step("three nodes");
+            up::up_network(&cluster.place, nodes)?;
+        } else {
+            output::step("an API server and three nodes");
+            up::up_bare(&cluster.place, nodes)?;
+        }
         Ok(cluster)
     }
 }

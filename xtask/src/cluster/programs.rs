@@ -76,11 +76,21 @@ pub(super) fn build() -> Result<()> {
     build_missing(PROGRAMS.iter())
 }
 
+/// kube-proxy and what feeds it.
+fn kube_proxy() -> impl Iterator<Item = &'static Program> {
+    let fed_by = |name: &str| ["kube-apiserver", "kubectl"].contains(&name);
+    let programs = PROGRAMS.iter().filter(move |(name, ..)| fed_by(name));
+    programs.chain([&KUBE_PROXY])
+}
+
 /// Builds kube-proxy and what feeds it.
 pub(crate) fn build_kube_proxy() -> Result<()> {
-    let fed_by = |name: &str| ["kube-apiserver", "kubectl"].contains(&name);
-    let programs = PROGRAMS.iter().filter(|(name, ..)| fed_by(name));
-    build_missing(programs.chain([&KUBE_PROXY]))
+    build_missing(kube_proxy())
+}
+
+/// Whether kube-proxy and what feeds it are there, or can be built.
+pub(crate) fn kube_proxy_can_be_had() -> bool {
+    go().is_ok() || kube_proxy().all(|(name, ..)| path(name).exists())
 }
 
 fn build_missing(programs: impl Iterator<Item = &'static Program>) -> Result<()> {

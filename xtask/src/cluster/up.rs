@@ -53,12 +53,16 @@ pub(super) fn up(name: &Name, args: &Args, weir: &Weir) -> Result<()> {
     built
 }
 
-/// Brings up an API server with its store, and the network of nodes on which nothing runs. Whoever makes that takes it
-/// away again with [`down`].
-pub(crate) fn up_bare(place: &Place, nodes: u8) -> Result<()> {
+/// Brings up the network of nodes on which nothing runs. Whoever makes that takes it away again with [`down`].
+pub(crate) fn up_network(place: &Place, nodes: u8) -> Result<()> {
     make_folders(place, nodes)?;
+    network::build(place, nodes)
+}
+
+/// The same with an API server and its store.
+pub(crate) fn up_bare(place: &Place, nodes: u8) -> Result<()> {
+    up_network(place, nodes)?;
     keys::write(place, nodes)?;
-    network::build(place, nodes)?;
     control_plane::start_api_server(place)
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::api::Api;
-use super::objects::{self, Half, SLICES};
+use super::feed::Feed;
+use super::objects::Half;
 use super::pods::Pod;
 use super::side::{Kind, Side, Still};
 use crate::process::display;
@@ -30,19 +30,21 @@ const PATIENCE: Duration = Duration::from_mins(15);
 pub(super) struct Changes {
     /// For each kind of side, from the request to the first connection that reaches another backend.
     pub(super) took: Vec<(Kind, Vec<f64>)>,
-    /// Until the API server had answered.
+    /// Until the API server had answered, or the rules or the folder were written.
     pub(super) written: Vec<f64>,
 }
 
 /// Replaces the backends of a service, again and again; each change is one side's, in turns.
-pub(super) fn measure(api: &Api, sides: &[Side], service: u32, rounds: u32) -> Result<Changes> {
+pub(super) fn measure(feed: &Feed, sides: &[Side], service: u32, rounds: u32) -> Result<Changes> {
     let mut changes = Changes {
         took: sides.iter().map(|side| (side.kind, Vec::new())).collect(),
         written: Vec::new(),
     };
     // From all the backends to half of them: this one is not counted.
     let mut half = Half::First;
-    api.put(SLICES, &objects::slice(service, true, Some(half)))?;
+    let first = sides.first().context("there is no side")?;
+    feed.change(first, service, half)?;
+    feed.follow(first.kind, sides, service, half)?;
     // The first round is one of getting used to it.
     for round in 0..=rounds {
         for (side, (_, took)) in sides.iter().zip(&mut changes.took) {
@@ -54,11 +56,11 @@ pub(super) fn measure(api: &Api, sides: &[Side], service: u32, rounds: u32) -> R
             let watch = Watch::start(side, service)?;
             watch.wait_for(half, PATIENCE)?;
             half = half.other();
-            let slice = objects::slice(service, true, Some(half));
             let begun = Instant::now();
-            api.put(SLICES, &slice)?;
+            feed.change(side, service, half)?;
             let written = begun.elapsed();
             let effect = watch.wait_for(half, PATIENCE)?;
+            feed.follow(side.kind, sides, service, half)?;
             if round > 0 {
                 changes.written.push(written.as_secs_f64());
                 took.push(effect.duration_since(begun).as_secs_f64());

@@ -15,8 +15,8 @@ pub(super) struct Measured {
     pub(super) services: u32,
     pub(super) rates: Rates,
     pub(super) changes: Changes,
-    /// MiB of each kind of side.
-    pub(super) memory: Vec<(Kind, f64)>,
+    /// MiB of each kind of side, where it has a program.
+    pub(super) memory: Vec<(Kind, Option<f64>)>,
 }
 
 pub(super) fn all(measured: &Measured) -> Result<Vec<Figure>> {
@@ -90,7 +90,7 @@ fn changes(changes: &Changes) -> Result<Figure> {
         unit: "ms",
         target: Target::None,
         note: format!(
-            "(nftables {:.1}, iptables {:.1}; {:.1} of each until the API server answered)",
+            "(nftables {:.1}, iptables {:.1}; {:.1} of each until it was written)",
             of(Kind::Nftables)?,
             of(Kind::Iptables)?,
             milliseconds(&changes.written)?
@@ -98,18 +98,20 @@ fn changes(changes: &Changes) -> Result<Figure> {
     })
 }
 
-fn memory(memory: &[(Kind, f64)]) -> Result<Figure> {
-    let of = |kind| find(memory, kind);
+fn memory(memory: &[(Kind, Option<f64>)]) -> Result<Figure> {
+    let of = |kind| find(memory, kind).copied();
+    let note = match (of(Kind::Nftables)?, of(Kind::Iptables)?) {
+        (Some(nftables), Some(iptables)) => {
+            format!("(kube-proxy: nftables {nftables:.1}, iptables {iptables:.1})")
+        }
+        _ => "(no kube-proxy)".to_owned(),
+    };
     Ok(Figure {
         name: "memory, weir agent".to_owned(),
-        value: *of(Kind::Weir)?,
+        value: of(Kind::Weir)?.context("Weir has no agent")?,
         unit: "MiB",
         target: Target::None,
-        note: format!(
-            "(kube-proxy: nftables {:.1}, iptables {:.1})",
-            of(Kind::Nftables)?,
-            of(Kind::Iptables)?
-        ),
+        note,
     })
 }
 

@@ -30,18 +30,10 @@ pub(super) fn start_proxy(place: &Place, node: Node, mode: &str) -> Result<Proce
 }
 
 /// What is measured beside, for the output.
-pub(super) fn versions() -> Result<String> {
-    let first_line = |program: &str| -> Result<String> {
-        let text = stdout_of(command(program).arg("--version"))?;
-        Ok(text.lines().next().unwrap_or_default().to_owned())
-    };
-    Ok(format!(
-        "kube-proxy {}, {}, {}",
-        first_line(&programs::path("kube-proxy").to_string_lossy())?
-            .trim_start_matches("Kubernetes "),
-        first_line("iptables")?,
-        first_line("nft")?
-    ))
+pub(super) fn version() -> Result<String> {
+    let text = stdout_of(command(programs::path("kube-proxy")).arg("--version"))?;
+    let version = text.trim().trim_start_matches("Kubernetes ");
+    Ok(format!("kube-proxy {version}"))
 }
 
 /// A service among the rules of iptables.

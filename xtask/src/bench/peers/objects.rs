@@ -93,19 +93,27 @@ pub(super) fn service(number: u32) -> Value {
     })
 }
 
+/// The addresses behind a service.
+pub(super) fn endpoints(number: u32, answers: bool, half: Option<Half>) -> Vec<Ipv4Addr> {
+    let stranger = FIRST_STRANGER + number * u32::from(ENDPOINTS);
+    (0..ENDPOINTS)
+        .filter(|one| half.is_none_or(|half| Half::of(*one) == half))
+        .map(|one| {
+            if answers {
+                backend(one)
+            } else {
+                Ipv4Addr::from(stranger + u32::from(one))
+            }
+        })
+        .collect()
+}
+
 /// The slice of a service that somebody answers for (all the backends, or half of them), or nobody.
 pub(super) fn slice(number: u32, answers: bool, half: Option<Half>) -> Value {
     let name = format!("s{number}");
-    let endpoints: Vec<Value> = (0..ENDPOINTS)
-        .filter(|one| half.is_none_or(|half| Half::of(*one) == half))
-        .map(|one| {
-            let address = if answers {
-                backend(one)
-            } else {
-                Ipv4Addr::from(FIRST_STRANGER + number * u32::from(ENDPOINTS) + u32::from(one))
-            };
-            json!({"addresses": [address], "conditions": {"ready": true}})
-        })
+    let endpoints: Vec<Value> = endpoints(number, answers, half)
+        .iter()
+        .map(|address| json!({"addresses": [address], "conditions": {"ready": true}}))
         .collect();
     json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},

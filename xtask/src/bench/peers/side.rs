@@ -7,15 +7,17 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::api::Api;
+use super::feed::Feed;
 use super::kube_proxy::Ranked;
 use super::objects::{self, PORT, address};
 use super::pods::{self, Pod};
+use super::rules::Script;
 use super::{kube_proxy, weir};
 use crate::bench::node::resident_mib;
+use crate::cluster::network::inside;
 use crate::cluster::place::{Node, Place};
 use crate::cluster::processes::{Process, run};
-use crate::process::command;
+use crate::process::{self, command};
 
 /// What translates services.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,8 +39,8 @@ pub(super) struct Side {
     node: Node,
     /// Where Weir translates sockets.
     group: Option<PathBuf>,
-    /// kube-proxy, or Weir's agent.
-    program: Process,
+    /// kube-proxy, or Weir's agent; none where the rules are written by this program.
+    program: Option<Process>,
     traffic: PathBuf,
 }
 
@@ -48,22 +50,25 @@ impl Side {
         kind: Kind,
         (node, number): (Node, usize),
         place: &Place,
-        api: &Api,
+        feed: &Feed,
         (traffic, weir): (&Path, &Path),
     ) -> Result<Self> {
-        api.post("/api/v1/nodes", &objects::node(node, number))?;
+        feed.add_node(&objects::node(node, number))?;
         pods::make(place, node)?;
         let proxy = |mode: &str| {
             pods::link(place, node)?;
-            kube_proxy::start_proxy(place, node, mode)
+            Ok::<_, anyhow::Error>(match feed {
+                Feed::Server(_) => Some(kube_proxy::start_proxy(place, node, mode)?),
+                Feed::Folder(_) => None,
+            })
         };
         let (group, program) = match kind {
             Kind::Iptables => (None, proxy("iptables")?),
             Kind::Nftables => (None, proxy("nftables")?),
             Kind::Weir => {
                 let group = weir::make_group(place, node)?;
-                let agent = weir::start_agent(place, api, node, &group, weir)?;
-                (Some(group), agent)
+                let agent = weir::start_agent(place, feed, node, &group, weir)?;
+                (Some(group), Some(agent))
             }
         };
         pods::serve(place, node, group.as_deref(), traffic)?;
@@ -90,14 +95,31 @@ impl Side {
         kube_proxy::last_service(&self.place, self.node, last)
     }
 
-    /// MiB of memory that its program holds.
-    pub(super) fn memory(&self) -> Result<f64> {
-        resident_mib(&self.folder())
+    /// Loads rules of its kind, on a node that needs them.
+    pub(super) fn write_rules(&self, rules: impl FnOnce(Kind) -> Option<Script>) -> Result<()> {
+        let Some(Script { tool, text }) = rules(self.kind) else {
+            return Ok(());
+        };
+        let [program, arguments @ ..] = tool else {
+            return Ok(());
+        };
+        let mut load = inside(&self.place, self.node, program);
+        process::feed(load.args(arguments), &text).map(drop)
+    }
+
+    /// MiB of memory that its program holds; none without a program.
+    pub(super) fn memory(&self) -> Result<Option<f64>> {
+        self.program
+            .map(|program| resident_mib(&folder(program)))
+            .transpose()
     }
 
     /// How much its program has done so far, in ticks, and whether a program that it has started is at work.
     pub(super) fn work(&self) -> Result<(u64, bool)> {
-        let folder = self.folder();
+        let Some(program) = self.program else {
+            return Ok((0, false));
+        };
+        let folder = folder(program);
         let stat = fs::read_to_string(folder.join("stat"))
             .with_context(|| format!("{:?}: its program has ended", self.kind))?;
         let ticks = ticks(&stat).context("no times in /proc/PID/stat")?;
@@ -109,13 +131,16 @@ impl Side {
         Ok((ticks, helped))
     }
 
-    fn folder(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}", self.program.id))
-    }
-
     fn signal(&self, signal: &str) -> Result<()> {
-        run(command("kill").args([signal, &self.program.id.to_string()]))
+        let Some(program) = self.program else {
+            return Ok(());
+        };
+        run(command("kill").args([signal, &program.id.to_string()]))
     }
+}
+
+fn folder(program: Process) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", program.id))
 }
 
 /// Ticks that a process and the children that it has buried have run.

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 use weir_api::endpoint::{EndpointCreated, EndpointRequest};
 use weir_api::status::Status;
 use weir_api::{Client, path};
 
 use super::api::Api;
-use super::objects::{self, NAMESPACE, PODS};
+use super::feed::Feed;
+use super::objects::{self, NAMESPACE};
 use super::pods::Pod;
 use crate::cluster::control_plane::kubectl;
 use crate::cluster::network::inside;
@@ -45,7 +45,7 @@ pub(super) fn make_group(place: &Place, node: Node) -> Result<PathBuf> {
 /// Starts the agent and has it connect the node's pods, whose namespaces are there.
 pub(super) fn start_agent(
     place: &Place,
-    api: &Api,
+    feed: &Feed,
     node: Node,
     group: &Path,
     weir: &Path,
@@ -63,10 +63,13 @@ pub(super) fn start_agent(
     ]);
     let settings = [
         ("node-name", node.to_string()),
-        (
-            "kubeconfig",
-            place.kubeconfig("admin").display().to_string(),
-        ),
+        match feed {
+            Feed::Server(_) => (
+                "kubeconfig",
+                place.kubeconfig("admin").display().to_string(),
+            ),
+            Feed::Folder(folder) => ("objects", folder.path().display().to_string()),
+        },
         ("socket", socket.display().to_string()),
         ("state", state.join("weir").display().to_string()),
         (
@@ -85,31 +88,31 @@ pub(super) fn start_agent(
             .is_ok_and(|status| status.revision > 0)
     })?;
     for pod in Pod::all() {
-        connect(place, api, node, pod, &client)?;
+        connect(place, feed, node, pod, &client)?;
     }
     Ok(process)
 }
 
 /// Does what the kubelet and its container runtime do for a pod.
-fn connect(place: &Place, api: &Api, node: Node, pod: Pod, agent: &Client) -> Result<()> {
+fn connect(place: &Place, feed: &Feed, node: Node, pod: Pod, agent: &Client) -> Result<()> {
     let name = pod.name();
-    let made: Value = api.post(PODS, &objects::pod(&name, node))?;
+    let mut object = objects::pod(&name, node);
+    let uid = feed.add_pod(&object)?;
     let request = EndpointRequest {
         container_id: name.clone(),
         netns: place.namespace_file(pod.part(node)).display().to_string(),
         interface: "eth0".to_owned(),
         namespace: NAMESPACE.to_owned(),
         pod: name.clone(),
-        uid: made["metadata"]["uid"].as_str().map(str::to_owned),
+        uid,
         requested_addresses: vec![pod.address().into()],
     };
     agent
         .put::<_, EndpointCreated>(path::ENDPOINTS, &request)
         .with_context(|| format!("the agent does not connect the pod {name}"))?;
     let address = pod.address();
-    let mut running = made;
-    running["status"] = serde_json::json!({
+    object["status"] = serde_json::json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
     });
-    api.put_status(PODS, &running)
+    feed.pod_runs(&object)
 }
