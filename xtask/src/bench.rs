@@ -59,6 +59,17 @@ enum Family {
     V6,
 }
 
+impl Family {
+    /// What is of this family of a list of two, the first of them of IPv4.
+    fn of(self, list: &'static str) -> &'static str {
+        let (v4, v6) = list.split_once(',').unwrap_or((list, list));
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::Subcommand)]
 enum What {
     /// Throughput, request rate and connect rate, against kernel routing and kernel VXLAN

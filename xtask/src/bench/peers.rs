@@ -27,7 +27,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::feed::Feed;
 use self::figures::Measured;
 use self::side::{Kind, Side};
-use super::{Bench, Family, report, traffic};
+use super::{Bench, report, traffic};
 use crate::cluster::place::{Name, Node, Place};
 use crate::cluster::{programs, up};
 use crate::output;
@@ -47,10 +47,6 @@ pub(super) fn build(written_rules: bool) -> Result<()> {
 
 /// Measures at each number of services and prints as it goes; how many targets were missed.
 pub(super) fn measure(bench: &Bench, sizes: &[u32], written_rules: bool) -> Result<usize> {
-    ensure!(
-        bench.family == Family::V4,
-        "beside kube-proxy only IPv4 is measured"
-    );
     ensure!(
         sizes.is_sorted_by(|a, b| a < b) && sizes.first().is_some_and(|first| *first > 0),
         "--services wants numbers that grow, the first at least 1"
@@ -109,9 +105,9 @@ impl<'a> Peers<'a> {
         let cluster = Cluster::up(u8::try_from(Kind::ALL.len())?, written_rules)?;
         let place = &cluster.place;
         let feed = if written_rules {
-            Feed::folder(place)?
+            Feed::folder(place, bench.family)?
         } else {
-            Feed::server(place)?
+            Feed::server(place, bench.family)?
         };
         let nodes = Node::all(u8::try_from(Kind::ALL.len())?).zip(1..);
         let programs: (&Path, &Path) = (&traffic::built(), &bench.weir);

@@ -10,37 +10,48 @@ use super::folder::Folder;
 use super::objects::{self, Half, PODS, SERVICES, SLICES, answers};
 use super::side::{Kind, Side, Still};
 use super::{kube_proxy, rules, weir};
+use crate::bench::Family;
 use crate::cluster::place::Place;
+
+/// What feeds the sides, with services of one family.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) family: Family,
+    pub(super) source: Source,
+}
 
 /// Where the objects come from.
 #[derive(Debug)]
-pub(super) enum Feed {
+pub(super) enum Source {
     Server(Api),
     Folder(Folder),
 }
 
 impl Feed {
     /// An API server that is up.
-    pub(super) fn server(place: &Place) -> Result<Self> {
+    pub(super) fn server(place: &Place, family: Family) -> Result<Self> {
         let api = Api::open(place)?;
         api.post(
             "/api/v1/namespaces/default/serviceaccounts",
             &json!({"metadata": {"name": "default"}}),
         )?;
         weir::define(place, &api)?;
-        Ok(Self::Server(api))
+        let source = Source::Server(api);
+        Ok(Self { family, source })
     }
 
     /// No server: what it would do is done here.
-    pub(super) fn folder(place: &Place) -> Result<Self> {
-        Folder::make(place.state().join("objects")).map(Self::Folder)
+    pub(super) fn folder(place: &Place, family: Family) -> Result<Self> {
+        let folder = Folder::make(place.state().join("objects"), family)?;
+        let source = Source::Folder(folder);
+        Ok(Self { family, source })
     }
 
     /// What is measured beside, for the output.
     pub(super) fn versions(&self) -> Result<String> {
-        Ok(match self {
-            Self::Server(_) => format!("{}, {}", kube_proxy::version()?, rules::versions()?),
-            Self::Folder(_) => format!(
+        Ok(match &self.source {
+            Source::Server(_) => format!("{}, {}", kube_proxy::version()?, rules::versions()?),
+            Source::Folder(_) => format!(
                 "rules of the form of kube-proxy's, written by this program, not by kube-proxy; {}",
                 rules::versions()?
             ),
@@ -48,15 +59,15 @@ impl Feed {
     }
 
     pub(super) fn add_node(&self, node: &Value) -> Result<()> {
-        match self {
-            Self::Server(api) => api.post("/api/v1/nodes", node).map(drop),
-            Self::Folder(folder) => folder.write("node", node),
+        match &self.source {
+            Source::Server(api) => api.post("/api/v1/nodes", node).map(drop),
+            Source::Folder(folder) => folder.write("node", node),
         }
     }
 
     /// Makes a pod; its uid, where a server has given it one.
     pub(super) fn add_pod(&self, pod: &Value) -> Result<Option<String>> {
-        let Self::Server(api) = self else {
+        let Source::Server(api) = &self.source else {
             return Ok(None);
         };
         let made = api.post(PODS, pod)?;
@@ -65,19 +76,19 @@ impl Feed {
 
     /// The pod runs, as its status says.
     pub(super) fn pod_runs(&self, pod: &Value) -> Result<()> {
-        match self {
-            Self::Server(api) => api.put_status(PODS, pod),
-            Self::Folder(folder) => folder.write("pod", pod),
+        match &self.source {
+            Source::Server(api) => api.put_status(PODS, pod),
+            Source::Folder(folder) => folder.write("pod", pod),
         }
     }
 
     /// Adds services after the first `from` up to the number `last`, which alone is sure to be the last to be known.
     pub(super) fn grow(&self, from: u32, last: u32, sides: &[Side]) -> Result<()> {
-        match self {
-            Self::Server(api) => {
+        match &self.source {
+            Source::Server(api) => {
                 let make = |number: u32| -> Result<()> {
-                    api.post(SERVICES, &objects::service(number))?;
-                    let slice = objects::slice(number, answers(number, last), None);
+                    api.post(SERVICES, &objects::service(self.family, number))?;
+                    let slice = objects::slice(self.family, number, answers(number, last), None);
                     api.post(SLICES, &slice).map(drop)
                 };
                 // The API server takes them in faster when not everybody writes rules for each few of them meanwhile; those
@@ -87,21 +98,26 @@ impl Feed {
                 drop(still);
                 make(last)
             }
-            Self::Folder(folder) => {
+            Source::Folder(folder) => {
                 folder.write_services(last)?;
-                sides
-                    .iter()
-                    .try_for_each(|side| side.write_rules(|kind| rules::all(kind, from == 0, last)))
+                sides.iter().try_for_each(|side| {
+                    side.write_rules(|kind| rules::all(kind, self.family, from == 0, last))
+                })
             }
         }
     }
 
     /// Gives a service, the last one, that half of the backends, in the way that the side hears of it.
     pub(super) fn change(&self, side: &Side, service: u32, half: Half) -> Result<()> {
-        match self {
-            Self::Server(api) => api.put(SLICES, &objects::slice(service, true, Some(half))),
-            Self::Folder(folder) if side.kind == Kind::Weir => folder.change(service, half),
-            Self::Folder(_) => side.write_rules(|kind| rules::change(kind, service, half)),
+        match &self.source {
+            Source::Server(api) => api.put(
+                SLICES,
+                &objects::slice(self.family, service, true, Some(half)),
+            ),
+            Source::Folder(folder) if side.kind == Kind::Weir => folder.change(service, half),
+            Source::Folder(_) => {
+                side.write_rules(|kind| rules::change(kind, self.family, service, half))
+            }
         }
     }
 
@@ -113,10 +129,10 @@ impl Feed {
         service: u32,
         half: Half,
     ) -> Result<()> {
-        match self {
+        match &self.source {
             // Everybody watches.
-            Self::Server(_) => Ok(()),
-            Self::Folder(_) => sides
+            Source::Server(_) => Ok(()),
+            Source::Folder(_) => sides
                 .iter()
                 .filter(|side| side.kind != told)
                 .try_for_each(|side| self.change(side, service, half)),

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::objects::{self, Half, NAMESPACE, answers};
+use crate::bench::Family;
 
 /// Services of one file. A change writes a file anew.
 const IN_A_FILE: u32 = 100;
@@ -17,14 +18,16 @@ const IN_A_FILE: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    family: Family,
     revision: AtomicU64,
 }
 
 impl Folder {
-    pub(super) fn make(path: PathBuf) -> Result<Self> {
+    pub(super) fn make(path: PathBuf, family: Family) -> Result<Self> {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let folder = Self {
             path,
+            family,
             revision: AtomicU64::new(0),
         };
         folder.write("namespace", &json!({"metadata": {"name": NAMESPACE}}))?;
@@ -63,8 +66,8 @@ impl Folder {
         let mut text = String::new();
         for number in (first..first + IN_A_FILE).filter(|number| *number <= last) {
             let half = half.filter(|_| number == last);
-            let slice = objects::slice(number, answers(number, last), half);
-            text += &document(&of_kind("service", objects::service(number))?)?;
+            let slice = objects::slice(self.family, number, answers(number, last), half);
+            text += &document(&of_kind("service", objects::service(self.family, number))?)?;
             text += &document(&of_kind("slice", slice)?)?;
         }
         self.replace(&format!("services-{file}.yaml"), &text)

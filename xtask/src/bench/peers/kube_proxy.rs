@@ -2,11 +2,12 @@
 //! A node with the real kube-proxy, as it comes but for what a node among others on one machine cannot have.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
 use super::objects::{answers, number_of};
+use crate::bench::Family;
 use crate::cluster::network::inside;
 use crate::cluster::place::{Node, POD_RANGES, Place};
 use crate::cluster::processes::{Process, start};
@@ -47,8 +48,8 @@ pub(super) struct Ranked {
 
 /// The last service in the rules of iptables that somebody answers for. The first packet of a connection goes through the
 /// rules of all services before it, and kube-proxy writes them in another order each time.
-pub(super) fn last_service(place: &Place, node: Node, last: u32) -> Result<Ranked> {
-    let mut list = inside(place, node, "iptables");
+pub(super) fn last_service(place: &Place, node: Node, family: Family, last: u32) -> Result<Ranked> {
+    let mut list = inside(place, node, family.of("iptables,ip6tables"));
     let rules = stdout_of(list.args(["-w", "-t", "nat", "-S", "KUBE-SERVICES"]))?;
     let services = services(&rules);
     let (index, number) = services
@@ -68,8 +69,8 @@ pub(super) fn last_service(place: &Place, node: Node, last: u32) -> Result<Ranke
 fn services(rules: &str) -> Vec<Option<u32>> {
     rules
         .lines()
-        .filter_map(|rule| rule.split_once(" -d ")?.1.split_once("/32 "))
-        .map(|(address, _)| number_of(address.parse::<Ipv4Addr>().ok()?))
+        .filter_map(|rule| rule.split_once(" -d ")?.1.split_once('/'))
+        .map(|(address, _)| number_of(address.parse::<IpAddr>().ok()?))
         .collect()
 }
 
@@ -85,5 +86,7 @@ mod tests {
             -A KUBE-SERVICES -d 10.96.64.0/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-C\n\
             -A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n";
         assert_eq!(services(rules), [Some(9), None, Some(0)]);
+        let rules = "-A KUBE-SERVICES -d fd00:96::4001/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-A";
+        assert_eq!(services(rules), [Some(1)]);
     }
 }

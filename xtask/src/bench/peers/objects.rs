@@ -5,10 +5,11 @@
 //! addresses that nobody has. So one that answers is always near the end of the list of rules, whatever the order that
 //! kube-proxy writes it in.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
+use crate::bench::Family;
 use crate::cluster::place::Node;
 
 /// Endpoints of each service.
@@ -23,10 +24,34 @@ pub(super) const SERVICES: &str = "/api/v1/namespaces/default/services";
 pub(super) const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// The first address of the services, behind those that the API server gives out by itself, and the first of endpoints
-/// that nobody has.
-const FIRST_SERVICE: u32 = u32::from_be_bytes([10, 96, 64, 0]);
-const FIRST_STRANGER: u32 = u32::from_be_bytes([10, 128, 0, 0]);
+/// The first address of each family of some use.
+type First = (Ipv4Addr, Ipv6Addr);
+
+/// Services, behind those that the API server gives out by itself, and endpoints that nobody has.
+const SERVICE: First = (
+    Ipv4Addr::new(10, 96, 64, 0),
+    Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x4000),
+);
+const STRANGER: First = (
+    Ipv4Addr::new(10, 128, 0, 0),
+    Ipv6Addr::new(0xfd00, 0x128, 0, 0, 0, 0, 0, 0),
+);
+/// Pods, the same on every node: of the range of the third, which is Weir's.
+const CLIENT: First = (
+    Ipv4Addr::new(10, 200, 3, 7),
+    Ipv6Addr::new(0xfd00, 0x200, 0, 3, 0, 0, 0, 7),
+);
+const BACKEND: First = (
+    Ipv4Addr::new(10, 200, 3, 11),
+    Ipv6Addr::new(0xfd00, 0x200, 0, 3, 0, 0, 0, 11),
+);
+
+fn nth((v4, v6): First, family: Family, number: u32) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(v4.to_bits() + number).into(),
+        Family::V6 => Ipv6Addr::from_bits(v6.to_bits() + u128::from(number)).into(),
+    }
+}
 
 /// A group of backends; each answers with the name of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,13 +86,20 @@ impl Half {
 }
 
 /// The address of a service, by its number.
-pub(super) fn address(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from(FIRST_SERVICE + number)
+pub(super) fn address(family: Family, number: u32) -> IpAddr {
+    nth(SERVICE, family, number)
 }
 
 /// The service that has the address; none: it is no service of the benchmark.
-pub(super) fn number_of(address: Ipv4Addr) -> Option<u32> {
-    u32::from(address).checked_sub(FIRST_SERVICE)
+pub(super) fn number_of(address: IpAddr) -> Option<u32> {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_sub(SERVICE.0.to_bits()),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_sub(SERVICE.1.to_bits())?
+            .try_into()
+            .ok(),
+    }
 }
 
 /// Whether somebody answers behind a service.
@@ -75,49 +107,63 @@ pub(super) fn answers(number: u32, last: u32) -> bool {
     number.is_multiple_of(9) || number == last
 }
 
-/// The address of a client, the same on every node: of the range of the third, which is Weir's.
-pub(super) fn client(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 200, 3, 7 + number)
+/// The address of a client.
+pub(super) fn client(family: Family, number: u8) -> IpAddr {
+    nth(CLIENT, family, number.into())
 }
 
-/// The address of a backend, the same on every node.
-pub(super) fn backend(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 200, 3, 11 + number)
+/// The address of a backend.
+pub(super) fn backend(family: Family, number: u8) -> IpAddr {
+    nth(BACKEND, family, number.into())
 }
 
-pub(super) fn service(number: u32) -> Value {
-    let address = address(number);
+/// The family as objects say it.
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+pub(super) fn service(family: Family, number: u32) -> Value {
+    let address = address(family, number);
     json!({
         "metadata": {"name": format!("s{number}")},
-        "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": PORT, "targetPort": TARGET_PORT}]},
+        "spec": {"clusterIP": address, "clusterIPs": [address], "ipFamilies": [word(family)],
+                 "ports": [{"port": PORT, "targetPort": TARGET_PORT}]},
     })
 }
 
 /// The addresses behind a service.
-pub(super) fn endpoints(number: u32, answers: bool, half: Option<Half>) -> Vec<Ipv4Addr> {
-    let stranger = FIRST_STRANGER + number * u32::from(ENDPOINTS);
+pub(super) fn endpoints(
+    family: Family,
+    number: u32,
+    answers: bool,
+    half: Option<Half>,
+) -> Vec<IpAddr> {
+    let stranger = number * u32::from(ENDPOINTS);
     (0..ENDPOINTS)
         .filter(|one| half.is_none_or(|half| Half::of(*one) == half))
         .map(|one| {
             if answers {
-                backend(one)
+                backend(family, one)
             } else {
-                Ipv4Addr::from(stranger + u32::from(one))
+                nth(STRANGER, family, stranger + u32::from(one))
             }
         })
         .collect()
 }
 
 /// The slice of a service that somebody answers for (all the backends, or half of them), or nobody.
-pub(super) fn slice(number: u32, answers: bool, half: Option<Half>) -> Value {
+pub(super) fn slice(family: Family, number: u32, answers: bool, half: Option<Half>) -> Value {
     let name = format!("s{number}");
-    let endpoints: Vec<Value> = endpoints(number, answers, half)
+    let endpoints: Vec<Value> = endpoints(family, number, answers, half)
         .iter()
         .map(|address| json!({"addresses": [address], "conditions": {"ready": true}}))
         .collect();
     json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4", "ports": [{"port": TARGET_PORT, "protocol": "TCP"}], "endpoints": endpoints,
+        "addressType": word(family), "ports": [{"port": TARGET_PORT, "protocol": "TCP"}], "endpoints": endpoints,
     })
 }
 
@@ -150,15 +196,18 @@ mod tests {
     #[test]
     fn services_are_known_by_their_addresses() {
         for number in [0, 999, 9_999] {
-            assert_eq!(number_of(address(number)), Some(number));
+            assert_eq!(number_of(address(Family::V4, number)), Some(number));
+            assert_eq!(number_of(address(Family::V6, number)), Some(number));
         }
-        assert_eq!(number_of(Ipv4Addr::new(10, 96, 0, 1)), None);
+        for first in ["10.96.0.1", "fd00:96::1"] {
+            assert_eq!(number_of(first.parse().expect("an address")), None);
+        }
     }
 
     #[test]
     fn a_change_replaces_every_backend() {
         let addresses = |half| {
-            slice(0, true, half)["endpoints"]
+            slice(Family::V6, 0, true, half)["endpoints"]
                 .as_array()
                 .expect("a list")
                 .iter()

@@ -3,13 +3,14 @@
 //! side. Who makes the links is the side's own business: here are those of a node without a dataplane.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::objects::{ENDPOINTS, Half, TARGET_PORT, backend, client};
+use crate::bench::Family;
 use crate::cluster::network::{add_namespace, inside, ip};
 use crate::cluster::place::{self, Node, Place, SERVICE_RANGES};
 use crate::cluster::processes::start;
@@ -35,12 +36,12 @@ impl Pod {
             .chain((0..ENDPOINTS).map(Self::Backend))
     }
 
-    pub(super) fn address(self) -> Ipv4Addr {
+    pub(super) fn address(self, family: Family) -> IpAddr {
         match self {
-            Self::Client => client(0),
-            Self::Outside => client(1),
-            Self::Watcher => client(2),
-            Self::Backend(number) => backend(number),
+            Self::Client => client(family, 0),
+            Self::Outside => client(family, 1),
+            Self::Watcher => client(family, 2),
+            Self::Backend(number) => backend(family, number),
         }
     }
 
@@ -105,14 +106,17 @@ pub(super) fn make(place: &Place, node: Node) -> Result<()> {
 /// Links and routes of a node on which the kernel alone forwards: every pod has a link of its own and reaches everything
 /// through the node. What is sent to a service before there are rules for it ends at the node: forwarded as it is, it would
 /// leave an entry in the kernel's connection table by which the rules are passed over for two minutes.
-pub(super) fn link(place: &Place, node: Node) -> Result<()> {
-    // The node's address on each link; it is in no range of pods.
-    const GATEWAY: &str = "169.254.1.1";
+pub(super) fn link(place: &Place, node: Node, family: Family) -> Result<()> {
+    // The node's address on each link, in no range of pods, and how many bits of an address name one host.
+    let (gateway, bits) = match family {
+        Family::V4 => ("169.254.1.1", "32"),
+        Family::V6 => ("fe80::1", "128 nodad"),
+    };
     for range in SERVICE_RANGES.split(',') {
         ip(place, node, &format!("route add unreachable {range}"))?;
     }
     for pod in Pod::all() {
-        let (name, part, address) = (pod.name(), pod.part(node), pod.address());
+        let (name, part, address) = (pod.name(), pod.part(node), pod.address(family));
         let namespace = place.namespace(&part);
         ip(
             place,
@@ -120,22 +124,44 @@ pub(super) fn link(place: &Place, node: Node) -> Result<()> {
             &format!("link add {name} type veth peer name eth0 netns {namespace}"),
         )?;
         ip(place, node, &format!("link set {name} up"))?;
-        ip(place, node, &format!("address add {GATEWAY}/32 dev {name}"))?;
+        ip(
+            place,
+            node,
+            &format!("address add {gateway}/{bits} dev {name}"),
+        )?;
         ip(place, node, &format!("route add {address} dev {name}"))?;
         ip(place, &part, "link set eth0 up")?;
-        ip(place, &part, &format!("address add {address}/32 dev eth0"))?;
-        ip(place, &part, &format!("route add {GATEWAY} dev eth0"))?;
-        ip(place, &part, &format!("route add default via {GATEWAY}"))?;
+        ip(
+            place,
+            &part,
+            &format!("address add {address}/{bits} dev eth0"),
+        )?;
+        ip(place, &part, &format!("route add {gateway} dev eth0"))?;
+        ip(
+            place,
+            &part,
+            &format!("route add default via {gateway} dev eth0"),
+        )?;
     }
     Ok(())
 }
 
 /// Starts what answers in the backends of a node.
-pub(super) fn serve(place: &Place, node: Node, group: Option<&Path>, traffic: &Path) -> Result<()> {
+pub(super) fn serve(
+    place: &Place,
+    node: Node,
+    family: Family,
+    group: Option<&Path>,
+    traffic: &Path,
+) -> Result<()> {
+    let all = match family {
+        Family::V4 => "0.0.0.0",
+        Family::V6 => "[::]",
+    };
     for number in 0..ENDPOINTS {
         let pod = Pod::Backend(number);
         let mut server = pod.run(place, node, group, traffic)?;
-        server.args(["traffic", "name", &format!("0.0.0.0:{TARGET_PORT}")]);
+        server.args(["traffic", "name", &format!("{all}:{TARGET_PORT}")]);
         server.arg(Half::of(number).name());
         start(place, &pod.part(node), &mut server)?;
     }

@@ -5,26 +5,29 @@
 mod iptables;
 mod nftables;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 
 use super::objects::{self, Half, answers};
 use super::side::Kind;
+use crate::bench::Family;
 use crate::process::{command, stdout_of};
 
 /// A service and the addresses behind it.
 #[derive(Debug)]
 struct Backed {
+    family: Family,
     number: u32,
-    endpoints: Vec<Ipv4Addr>,
+    endpoints: Vec<IpAddr>,
 }
 
 impl Backed {
-    fn new(number: u32, last: u32, half: Option<Half>) -> Self {
+    fn new(family: Family, number: u32, last: u32, half: Option<Half>) -> Self {
         Self {
+            family,
             number,
-            endpoints: objects::endpoints(number, answers(number, last), half),
+            endpoints: objects::endpoints(family, number, answers(number, last), half),
         }
     }
 }
@@ -32,35 +35,31 @@ impl Backed {
 /// What a tool is given.
 #[derive(Debug)]
 pub(super) struct Script {
-    pub(super) tool: &'static [&'static str],
+    /// A program and its arguments.
+    pub(super) tool: Vec<&'static str>,
     pub(super) text: String,
 }
 
 /// Rules for all services up to that number; `fresh`: the first ones on this node.
-pub(super) fn all(kind: Kind, fresh: bool, last: u32) -> Option<Script> {
+pub(super) fn all(kind: Kind, family: Family, fresh: bool, last: u32) -> Option<Script> {
     let services: Vec<Backed> = (0..=last)
-        .map(|number| Backed::new(number, last, None))
+        .map(|number| Backed::new(family, number, last, None))
         .collect();
     match kind {
-        Kind::Iptables => Some(iptables::script(fresh, last, &services)),
-        Kind::Nftables => Some(nftables::all(&services)),
+        Kind::Iptables => Some(iptables::script(family, fresh, last, &services)),
+        Kind::Nftables => Some(nftables::all(family, &services)),
         Kind::Weir => None,
     }
 }
 
 /// What kube-proxy writes when the last service has other endpoints.
-pub(super) fn change(kind: Kind, service: u32, half: Half) -> Option<Script> {
-    let service = Backed::new(service, service, Some(half));
+pub(super) fn change(kind: Kind, family: Family, service: u32, half: Half) -> Option<Script> {
+    let service = Backed::new(family, service, service, Some(half));
     match kind {
-        Kind::Iptables => Some(iptables::script(false, service.number, &[service])),
+        Kind::Iptables => Some(iptables::script(family, false, service.number, &[service])),
         Kind::Nftables => Some(nftables::change(&service)),
         Kind::Weir => None,
     }
-}
-
-/// The first of the ranges of a cluster with two families.
-fn of_v4(ranges: &str) -> &str {
-    ranges.split_once(',').map_or(ranges, |(first, _)| first)
 }
 
 /// The versions of the tools that kube-proxy uses too.

@@ -2,17 +2,19 @@
 //! One side of the comparison: a node, what translates services on it, and its client.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::feed::Feed;
+use super::feed::{Feed, Source};
 use super::kube_proxy::Ranked;
 use super::objects::{self, PORT, address};
 use super::pods::{self, Pod};
 use super::rules::Script;
 use super::{kube_proxy, weir};
+use crate::bench::Family;
 use crate::bench::node::resident_mib;
 use crate::cluster::network::inside;
 use crate::cluster::place::{Node, Place};
@@ -37,6 +39,7 @@ pub(super) struct Side {
     pub(super) kind: Kind,
     place: Place,
     node: Node,
+    family: Family,
     /// Where Weir translates sockets.
     group: Option<PathBuf>,
     /// kube-proxy, or Weir's agent; none where the rules are written by this program.
@@ -56,10 +59,10 @@ impl Side {
         feed.add_node(&objects::node(node, number))?;
         pods::make(place, node)?;
         let proxy = |mode: &str| {
-            pods::link(place, node)?;
-            Ok::<_, anyhow::Error>(match feed {
-                Feed::Server(_) => Some(kube_proxy::start_proxy(place, node, mode)?),
-                Feed::Folder(_) => None,
+            pods::link(place, node, feed.family)?;
+            Ok::<_, anyhow::Error>(match feed.source {
+                Source::Server(_) => Some(kube_proxy::start_proxy(place, node, mode)?),
+                Source::Folder(_) => None,
             })
         };
         let (group, program) = match kind {
@@ -71,11 +74,12 @@ impl Side {
                 (Some(group), Some(agent))
             }
         };
-        pods::serve(place, node, group.as_deref(), traffic)?;
+        pods::serve(place, node, feed.family, group.as_deref(), traffic)?;
         Ok(Self {
             kind,
             place: place.clone(),
             node,
+            family: feed.family,
             group,
             program,
             traffic: traffic.to_owned(),
@@ -86,13 +90,14 @@ impl Side {
     pub(super) fn ask(&self, client: Pod, what: &str, service: u32) -> Result<Command> {
         let mut command =
             client.run(&self.place, self.node, self.group.as_deref(), &self.traffic)?;
-        command.args(["traffic", what, &format!("{}:{PORT}", address(service))]);
+        let service = SocketAddr::new(address(self.family, service), PORT);
+        command.args(["traffic", what, &service.to_string()]);
         Ok(command)
     }
 
     /// Where the services are in the rules of iptables, on the node that has such.
     pub(super) fn last_service(&self, last: u32) -> Result<Ranked> {
-        kube_proxy::last_service(&self.place, self.node, last)
+        kube_proxy::last_service(&self.place, self.node, self.family, last)
     }
 
     /// Loads rules of its kind, on a node that needs them.
@@ -100,7 +105,7 @@ impl Side {
         let Some(Script { tool, text }) = rules(self.kind) else {
             return Ok(());
         };
-        let [program, arguments @ ..] = tool else {
+        let [program, arguments @ ..] = tool.as_slice() else {
             return Ok(());
         };
         let mut load = inside(&self.place, self.node, program);

@@ -10,7 +10,7 @@ use weir_api::status::Status;
 use weir_api::{Client, path};
 
 use super::api::Api;
-use super::feed::Feed;
+use super::feed::{Feed, Source};
 use super::objects::{self, NAMESPACE};
 use super::pods::Pod;
 use crate::cluster::control_plane::kubectl;
@@ -63,12 +63,12 @@ pub(super) fn start_agent(
     ]);
     let settings = [
         ("node-name", node.to_string()),
-        match feed {
-            Feed::Server(_) => (
+        match &feed.source {
+            Source::Server(_) => (
                 "kubeconfig",
                 place.kubeconfig("admin").display().to_string(),
             ),
-            Feed::Folder(folder) => ("objects", folder.path().display().to_string()),
+            Source::Folder(folder) => ("objects", folder.path().display().to_string()),
         },
         ("socket", socket.display().to_string()),
         ("state", state.join("weir").display().to_string()),
@@ -105,12 +105,12 @@ fn connect(place: &Place, feed: &Feed, node: Node, pod: Pod, agent: &Client) -> 
         namespace: NAMESPACE.to_owned(),
         pod: name.clone(),
         uid,
-        requested_addresses: vec![pod.address().into()],
+        requested_addresses: vec![pod.address(feed.family)],
     };
     agent
         .put::<_, EndpointCreated>(path::ENDPOINTS, &request)
         .with_context(|| format!("the agent does not connect the pod {name}"))?;
-    let address = pod.address();
+    let address = pod.address(feed.family);
     object["status"] = serde_json::json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
     });

@@ -2,9 +2,10 @@
 //! Rules for `iptables-restore`.
 
 use std::fmt::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{Backed, Script, of_v4};
+use super::{Backed, Script};
+use crate::bench::Family;
 use crate::bench::peers::objects::{PORT, TARGET_PORT, address};
 use crate::cluster::place::POD_RANGES;
 
@@ -27,7 +28,7 @@ const FILTER: &str = "*filter\n\
     -A OUTPUT -j KUBE-FIREWALL\n\
     -A OUTPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL\n\
     -A OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES\n\
-    -A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n\
+    -A KUBE-FIREWALL ! -s LOOPBACK -d LOOPBACK -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n\
     -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n\
     -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT\n\
     -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
@@ -37,19 +38,30 @@ const NAT_JUMPS: &str = "-A PREROUTING -j KUBE-SERVICES\n\
     -A POSTROUTING -j KUBE-POSTROUTING\n";
 
 /// Writes the chains of some services anew, and always, as kube-proxy does, the list of all services up to the last.
-pub(super) fn script(fresh: bool, last: u32, services: &[Backed]) -> Script {
+pub(super) fn script(family: Family, fresh: bool, last: u32, services: &[Backed]) -> Script {
     let mut text = String::new();
     // A text takes whatever it is given.
-    let _ = write(&mut text, fresh, last, services);
+    let _ = write(&mut text, family, fresh, last, services);
     Script {
-        tool: &["iptables-restore", "--wait", "--noflush"],
+        tool: vec![
+            family.of("iptables-restore,ip6tables-restore"),
+            "--wait",
+            "--noflush",
+        ],
         text,
     }
 }
 
-fn write(text: &mut String, fresh: bool, last: u32, services: &[Backed]) -> fmt::Result {
+fn write(
+    text: &mut String,
+    family: Family,
+    fresh: bool,
+    last: u32,
+    services: &[Backed],
+) -> fmt::Result {
     if fresh {
-        *text += FILTER;
+        // Their own addresses, which hosts may send to from elsewhere only in answers.
+        *text += &FILTER.replace("LOOPBACK", family.of("127.0.0.0/8,::1/128"));
     }
     // Naming a chain empties it.
     *text += "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-POSTROUTING - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n";
@@ -74,10 +86,10 @@ fn write(text: &mut String, fresh: bool, last: u32, services: &[Backed]) -> fmt:
          -A KUBE-MARK-MASQ -j MARK --or-mark {MARK}"
     )?;
     for number in 0..=last {
-        let address = address(number);
+        let address = address(family, number);
         writeln!(
             text,
-            "-A KUBE-SERVICES -d {address}/32 -p tcp -m comment --comment \"default/s{number} cluster IP\" -m tcp --dport {PORT} \
+            "-A KUBE-SERVICES -d {address} -p tcp -m comment --comment \"default/s{number} cluster IP\" -m tcp --dport {PORT} \
              -j {}",
             service_chain(number)
         )?;
@@ -95,16 +107,16 @@ fn write_service(text: &mut String, service: &Backed) -> fmt::Result {
     let chain = service_chain(number);
     writeln!(
         text,
-        "-A {chain} ! -s {} -d {}/32 -p tcp -m comment --comment \"default/s{number} cluster IP\" -m tcp --dport {PORT} \
+        "-A {chain} ! -s {} -d {} -p tcp -m comment --comment \"default/s{number} cluster IP\" -m tcp --dport {PORT} \
          -j KUBE-MARK-MASQ",
-        of_v4(POD_RANGES),
-        address(number)
+        service.family.of(POD_RANGES),
+        address(service.family, number)
     )?;
     let count = service.endpoints.len();
     for (index, endpoint) in service.endpoints.iter().enumerate() {
+        let socket = SocketAddr::new(*endpoint, TARGET_PORT);
         let to = endpoint_chain(service.number, *endpoint);
-        let comment =
-            format!("-m comment --comment \"default/s{number} -> {endpoint}:{TARGET_PORT}\"");
+        let comment = format!("-m comment --comment \"default/s{number} -> {socket}\"");
         // The last one takes what the others have left.
         let chance = match count - index {
             1 => String::new(),
@@ -114,10 +126,10 @@ fn write_service(text: &mut String, service: &Backed) -> fmt::Result {
             ),
         };
         writeln!(text, "-A {chain} {comment}{chance} -j {to}")?;
-        writeln!(text, "-A {to} -s {endpoint}/32 {comment} -j KUBE-MARK-MASQ")?;
+        writeln!(text, "-A {to} -s {endpoint} {comment} -j KUBE-MARK-MASQ")?;
         writeln!(
             text,
-            "-A {to} -p tcp {comment} -m tcp -j DNAT --to-destination {endpoint}:{TARGET_PORT}"
+            "-A {to} -p tcp {comment} -m tcp -j DNAT --to-destination {socket}"
         )?;
     }
     Ok(())
@@ -127,9 +139,13 @@ fn service_chain(number: u32) -> String {
     format!("KUBE-SVC-{number}")
 }
 
-/// The same for the same endpoint of a service, whatever others it has.
-fn endpoint_chain(service: u32, endpoint: Ipv4Addr) -> String {
-    format!("KUBE-SEP-{service}-{:x}", endpoint.to_bits())
+/// The same for the same endpoint of a service, whatever others it has; the endpoints of a service differ in their last bits.
+fn endpoint_chain(service: u32, endpoint: IpAddr) -> String {
+    let last = match endpoint {
+        IpAddr::V4(v4) => v4.to_bits() & 0xffff,
+        IpAddr::V6(v6) => v6.segments()[7].into(),
+    };
+    format!("KUBE-SEP-{service}-{last:x}")
 }
 
 #[cfg(test)]
@@ -138,20 +154,21 @@ mod tests {
 
     fn service() -> Backed {
         Backed {
+            family: Family::V4,
             number: 1,
-            endpoints: vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)],
+            endpoints: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()],
         }
     }
 
     #[test]
     fn a_service_leads_to_each_of_its_endpoints() {
-        let text = script(true, 1, &[service()]).text;
+        let text = script(Family::V4, true, 1, &[service()]).text;
         for rule in [
             ":KUBE-SVC-1 - [0:0]",
             "--dport 80 -j KUBE-SVC-0",
             "--dport 80 -j KUBE-SVC-1",
-            "-m statistic --mode random --probability 0.5000000000 -j KUBE-SEP-1-a000001",
-            "10.0.0.2:8080\" -j KUBE-SEP-1-a000002",
+            "-m statistic --mode random --probability 0.5000000000 -j KUBE-SEP-1-1",
+            "10.0.0.2:8080\" -j KUBE-SEP-1-2",
             "-m tcp -j DNAT --to-destination 10.0.0.2:8080",
         ] {
             assert!(
@@ -163,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_change_lists_all_services_and_jumps_to_them_no_second_time() {
-        let text = script(false, 1, &[service()]).text;
+        let text = script(Family::V4, false, 1, &[service()]).text;
         assert_eq!(text.matches("-A KUBE-SERVICES -d ").count(), 2);
         assert!(!text.contains("PREROUTING") && !text.contains("*filter"));
     }
