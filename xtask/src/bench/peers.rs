@@ -17,6 +17,7 @@ mod pods;
 mod rates;
 mod rules;
 mod side;
+mod source;
 mod weir;
 
 use std::fs;
@@ -24,9 +25,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::feed::Feed;
 use self::figures::Measured;
 use self::side::{Kind, Side};
+use self::source::Source;
 use super::{Bench, report, traffic};
 use crate::cluster::place::{Name, Node, Place};
 use crate::cluster::{programs, up};
@@ -65,7 +66,7 @@ fn all_sizes(bench: &Bench, sizes: &[u32], written_rules: bool) -> Result<usize>
     output::data(format_args!(
         "{} beside {}",
         stdout_of(command(&bench.weir).arg("--version"))?.trim(),
-        peers.feed.versions()?
+        peers.source.versions()?
     ));
     output::data(
         "Targets are for Weir as it comes, which translates at the socket; \"per packet\" is a client whose sockets are left alone.\n",
@@ -92,7 +93,7 @@ fn all_sizes(bench: &Bench, sizes: &[u32], written_rules: bool) -> Result<usize>
 /// What is measured; it goes when this is dropped.
 struct Peers<'a> {
     bench: &'a Bench,
-    feed: Feed,
+    source: Source,
     sides: Vec<Side>,
     /// Services that are there.
     services: u32,
@@ -104,21 +105,21 @@ impl<'a> Peers<'a> {
     fn up(bench: &'a Bench, written_rules: bool) -> Result<Self> {
         let cluster = Cluster::up(u8::try_from(Kind::ALL.len())?, written_rules)?;
         let place = &cluster.place;
-        let feed = if written_rules {
-            Feed::folder(place, bench.family)?
+        let source = if written_rules {
+            Source::folder(place, bench.family)?
         } else {
-            Feed::server(place, bench.family)?
+            Source::server(place, bench.family)?
         };
         let nodes = Node::all(u8::try_from(Kind::ALL.len())?).zip(1..);
         let programs: (&Path, &Path) = (&traffic::built(), &bench.weir);
         let sides = Kind::ALL
             .into_iter()
             .zip(nodes)
-            .map(|(kind, node)| Side::up(kind, node, place, &feed, programs))
+            .map(|(kind, node)| Side::up(kind, node, place, &source, programs))
             .collect::<Result<_>>()?;
         Ok(Self {
             bench,
-            feed,
+            source,
             sides,
             services: 0,
             _cluster: cluster,
@@ -132,7 +133,7 @@ impl<'a> Peers<'a> {
             objects::ENDPOINTS
         ));
         let last = size - 1;
-        self.feed.grow(self.services, last, &self.sides)?;
+        feed::grow(&self.source, self.services, last, &self.sides)?;
         self.services = size;
         change::reached(&self.sides, last)?;
         change::rest(&self.sides)
@@ -149,7 +150,7 @@ impl<'a> Peers<'a> {
         output::step(format_args!("connections through service {}", asked.number));
         let rates = rates::measure(self.bench, &self.sides, asked.number)?;
         output::step(format_args!("changes of service {last}"));
-        let changes = change::measure(&self.feed, &self.sides, last, self.bench.rounds)?;
+        let changes = change::measure(&self.source, &self.sides, last, self.bench.rounds)?;
         let memory = self
             .sides
             .iter()

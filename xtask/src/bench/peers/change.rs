@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::feed::Feed;
+use super::feed;
 use super::objects::Half;
 use super::pods::Pod;
 use super::side::{Kind, Side, Still};
+use super::source::Source;
 use crate::process::display;
 
 /// Longer than kube-proxy waits after it has written rules, before it writes some again.
@@ -35,7 +36,12 @@ pub(super) struct Changes {
 }
 
 /// Replaces the backends of a service, again and again; each change is one side's, in turns.
-pub(super) fn measure(feed: &Feed, sides: &[Side], service: u32, rounds: u32) -> Result<Changes> {
+pub(super) fn measure(
+    source: &Source,
+    sides: &[Side],
+    service: u32,
+    rounds: u32,
+) -> Result<Changes> {
     let mut changes = Changes {
         took: sides.iter().map(|side| (side.kind, Vec::new())).collect(),
         written: Vec::new(),
@@ -43,8 +49,8 @@ pub(super) fn measure(feed: &Feed, sides: &[Side], service: u32, rounds: u32) ->
     // From all the backends to half of them: this one is not counted.
     let mut half = Half::First;
     let first = sides.first().context("there is no side")?;
-    feed.change(first, service, half)?;
-    feed.follow(first.kind, sides, service, half)?;
+    feed::change(source, first, service, half)?;
+    feed::follow(source, first.kind, sides, service, half)?;
     // The first round is one of getting used to it.
     for round in 0..=rounds {
         for (side, (_, took)) in sides.iter().zip(&mut changes.took) {
@@ -57,10 +63,10 @@ pub(super) fn measure(feed: &Feed, sides: &[Side], service: u32, rounds: u32) ->
             watch.wait_for(half, PATIENCE)?;
             half = half.other();
             let begun = Instant::now();
-            feed.change(side, service, half)?;
+            feed::change(source, side, service, half)?;
             let written = begun.elapsed();
             let effect = watch.wait_for(half, PATIENCE)?;
-            feed.follow(side.kind, sides, service, half)?;
+            feed::follow(source, side.kind, sides, service, half)?;
             if round > 0 {
                 changes.written.push(written.as_secs_f64());
                 took.push(effect.duration_since(begun).as_secs_f64());

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::feed::{Feed, Source};
 use super::kube_proxy::Ranked;
 use super::objects::{self, PORT, address};
 use super::pods::{self, Pod};
 use super::rules::Script;
+use super::source::{Objects, Source};
 use super::{kube_proxy, weir};
 use crate::bench::Family;
 use crate::bench::node::resident_mib;
@@ -53,16 +53,16 @@ impl Side {
         kind: Kind,
         (node, number): (Node, usize),
         place: &Place,
-        feed: &Feed,
+        source: &Source,
         (traffic, weir): (&Path, &Path),
     ) -> Result<Self> {
-        feed.add_node(&objects::node(node, number))?;
+        source.add_node(&objects::node(node, number))?;
         pods::make(place, node)?;
         let proxy = |mode: &str| {
-            pods::link(place, node, feed.family)?;
-            Ok::<_, anyhow::Error>(match feed.source {
-                Source::Server(_) => Some(kube_proxy::start_proxy(place, node, mode)?),
-                Source::Folder(_) => None,
+            pods::link(place, node, source.family)?;
+            Ok::<_, anyhow::Error>(match source.objects {
+                Objects::Server(_) => Some(kube_proxy::start_proxy(place, node, mode)?),
+                Objects::Folder(_) => None,
             })
         };
         let (group, program) = match kind {
@@ -70,16 +70,16 @@ impl Side {
             Kind::Nftables => (None, proxy("nftables")?),
             Kind::Weir => {
                 let group = weir::make_group(place, node)?;
-                let agent = weir::start_agent(place, feed, node, &group, weir)?;
+                let agent = weir::start_agent(place, source, node, &group, weir)?;
                 (Some(group), Some(agent))
             }
         };
-        pods::serve(place, node, feed.family, group.as_deref(), traffic)?;
+        pods::serve(place, node, source.family, group.as_deref(), traffic)?;
         Ok(Self {
             kind,
             place: place.clone(),
             node,
-            family: feed.family,
+            family: source.family,
             group,
             program,
             traffic: traffic.to_owned(),

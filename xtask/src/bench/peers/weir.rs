@@ -9,25 +9,12 @@ use weir_api::endpoint::{EndpointCreated, EndpointRequest};
 use weir_api::status::Status;
 use weir_api::{Client, path};
 
-use super::api::Api;
-use super::feed::{Feed, Source};
 use super::objects::{self, NAMESPACE};
 use super::pods::Pod;
-use crate::cluster::control_plane::kubectl;
+use super::source::{Objects, Source};
 use crate::cluster::network::inside;
 use crate::cluster::place::{Node, Place};
-use crate::cluster::processes::{Process, cgroup_hierarchies, run, start, wait_for};
-use crate::workspace;
-
-/// Has the API server know what the agents tell each other; before the first agent.
-pub(super) fn define(place: &Place, api: &Api) -> Result<()> {
-    run(kubectl(place)
-        .args(["apply", "--filename"])
-        .arg(workspace::root().join("deploy/crds")))?;
-    wait_for("the API server to know Weir's objects", 30, || {
-        api.get("/apis/weir.dev/v1alpha1/nodepods").is_ok()
-    })
-}
+use crate::cluster::processes::{Process, cgroup_hierarchies, start, wait_for};
 
 /// Makes the cgroup of a node: what is attached there translates the sockets of the node's pods and of nobody else.
 pub(super) fn make_group(place: &Place, node: Node) -> Result<PathBuf> {
@@ -45,7 +32,7 @@ pub(super) fn make_group(place: &Place, node: Node) -> Result<PathBuf> {
 /// Starts the agent and has it connect the node's pods, whose namespaces are there.
 pub(super) fn start_agent(
     place: &Place,
-    feed: &Feed,
+    source: &Source,
     node: Node,
     group: &Path,
     weir: &Path,
@@ -63,12 +50,12 @@ pub(super) fn start_agent(
     ]);
     let settings = [
         ("node-name", node.to_string()),
-        match &feed.source {
-            Source::Server(_) => (
+        match &source.objects {
+            Objects::Server(_) => (
                 "kubeconfig",
                 place.kubeconfig("admin").display().to_string(),
             ),
-            Source::Folder(folder) => ("objects", folder.path().display().to_string()),
+            Objects::Folder(folder) => ("objects", folder.path().display().to_string()),
         },
         ("socket", socket.display().to_string()),
         ("state", state.join("weir").display().to_string()),
@@ -88,16 +75,16 @@ pub(super) fn start_agent(
             .is_ok_and(|status| status.revision > 0)
     })?;
     for pod in Pod::all() {
-        connect(place, feed, node, pod, &client)?;
+        connect(place, source, node, pod, &client)?;
     }
     Ok(process)
 }
 
 /// Does what the kubelet and its container runtime do for a pod.
-fn connect(place: &Place, feed: &Feed, node: Node, pod: Pod, agent: &Client) -> Result<()> {
+fn connect(place: &Place, source: &Source, node: Node, pod: Pod, agent: &Client) -> Result<()> {
     let name = pod.name();
     let mut object = objects::pod(&name, node);
-    let uid = feed.add_pod(&object)?;
+    let uid = source.add_pod(&object)?;
     let request = EndpointRequest {
         container_id: name.clone(),
         netns: place.namespace_file(pod.part(node)).display().to_string(),
@@ -105,14 +92,14 @@ fn connect(place: &Place, feed: &Feed, node: Node, pod: Pod, agent: &Client) -> 
         namespace: NAMESPACE.to_owned(),
         pod: name.clone(),
         uid,
-        requested_addresses: vec![pod.address(feed.family)],
+        requested_addresses: vec![pod.address(source.family)],
     };
     agent
         .put::<_, EndpointCreated>(path::ENDPOINTS, &request)
         .with_context(|| format!("the agent does not connect the pod {name}"))?;
-    let address = pod.address(feed.family);
+    let address = pod.address(source.family);
     object["status"] = serde_json::json!({
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
     });
-    feed.pod_runs(&object)
+    source.pod_runs(&object)
 }
