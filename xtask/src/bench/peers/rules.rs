@@ -14,6 +14,9 @@ use super::side::Kind;
 use crate::bench::Family;
 use crate::process::{command, stdout_of};
 
+/// Services that `iptables-restore` is given at once; for many it takes a time that grows with the square of their number.
+const AT_ONCE: usize = 200;
+
 /// A service and the addresses behind it.
 #[derive(Debug)]
 struct Backed {
@@ -35,30 +38,37 @@ impl Backed {
 /// What a tool is given.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// A program and its arguments.
-    pub(super) tool: Vec<&'static str>,
+    pub(super) program: &'static str,
+    pub(super) arguments: &'static [&'static str],
     pub(super) text: String,
 }
 
 /// Rules for all services up to that number; `fresh`: the first ones on this node.
-pub(super) fn all(kind: Kind, family: Family, fresh: bool, last: u32) -> Option<Script> {
+pub(super) fn all(kind: Kind, family: Family, fresh: bool, last: u32) -> Vec<Script> {
     let services: Vec<Backed> = (0..=last)
         .map(|number| Backed::new(family, number, last, None))
         .collect();
     match kind {
-        Kind::Iptables => Some(iptables::script(family, fresh, last, &services)),
-        Kind::Nftables => Some(nftables::all(family, &services)),
-        Kind::Weir => None,
+        Kind::Iptables => services
+            .chunks(AT_ONCE)
+            .enumerate()
+            .map(|(chunk, services)| {
+                let last = services.last().map_or(last, |service| service.number);
+                iptables::script(family, fresh && chunk == 0, last, services)
+            })
+            .collect(),
+        Kind::Nftables => vec![nftables::all(family, &services)],
+        Kind::Weir => Vec::new(),
     }
 }
 
 /// What kube-proxy writes when the last service has other endpoints.
-pub(super) fn change(kind: Kind, family: Family, service: u32, half: Half) -> Option<Script> {
+pub(super) fn change(kind: Kind, family: Family, service: u32, half: Half) -> Vec<Script> {
     let service = Backed::new(family, service, service, Some(half));
     match kind {
-        Kind::Iptables => Some(iptables::script(family, false, service.number, &[service])),
-        Kind::Nftables => Some(nftables::change(&service)),
-        Kind::Weir => None,
+        Kind::Iptables => vec![iptables::script(family, false, service.number, &[service])],
+        Kind::Nftables => vec![nftables::change(&service)],
+        Kind::Weir => Vec::new(),
     }
 }
 

@@ -100,16 +100,12 @@ impl Side {
         kube_proxy::last_service(&self.place, self.node, self.family, last)
     }
 
-    /// Loads rules of its kind, on a node that needs them.
-    pub(super) fn write_rules(&self, rules: impl FnOnce(Kind) -> Option<Script>) -> Result<()> {
-        let Some(Script { tool, text }) = rules(self.kind) else {
-            return Ok(());
-        };
-        let [program, arguments @ ..] = tool.as_slice() else {
-            return Ok(());
-        };
-        let mut load = inside(&self.place, self.node, program);
-        process::feed(load.args(arguments), &text).map(drop)
+    /// Loads rules of its kind; a node with Weir has none.
+    pub(super) fn write_rules(&self, rules: impl FnOnce(Kind) -> Vec<Script>) -> Result<()> {
+        rules(self.kind).into_iter().try_for_each(|script| {
+            let mut load = inside(&self.place, self.node, script.program);
+            process::feed(load.args(script.arguments), &script.text).map(drop)
+        })
     }
 
     /// MiB of memory that its program holds; none without a program.

@@ -43,11 +43,8 @@ pub(super) fn script(family: Family, fresh: bool, last: u32, services: &[Backed]
     // A text takes whatever it is given.
     let _ = write(&mut text, family, fresh, last, services);
     Script {
-        tool: vec![
-            family.of("iptables-restore,ip6tables-restore"),
-            "--wait",
-            "--noflush",
-        ],
+        program: family.of("iptables-restore,ip6tables-restore"),
+        arguments: &["--wait", "--noflush"],
         text,
     }
 }

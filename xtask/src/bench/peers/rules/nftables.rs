@@ -106,7 +106,8 @@ fn script(text: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> 
     // A text takes whatever it is given.
     let _ = write(text);
     Script {
-        tool: vec!["nft", "--file", "-"],
+        program: "nft",
+        arguments: &["--file", "-"],
         text: std::mem::take(text),
     }
 }
