@@ -60,9 +60,8 @@ enum Family {
 }
 
 impl Family {
-    /// What is of this family of a list of two, the first of them of IPv4.
-    fn of(self, list: &'static str) -> &'static str {
-        let (v4, v6) = list.split_once(',').unwrap_or((list, list));
+    /// That of two things which is of this family.
+    fn pick<T>(self, v4: T, v6: T) -> T {
         match self {
             Self::V4 => v4,
             Self::V6 => v6,

@@ -12,9 +12,10 @@ use super::{api, rules};
 pub(super) fn grow(source: &Source, from: u32, last: u32, sides: &[Side]) -> Result<()> {
     match &source.objects {
         Objects::Server(api) => {
+            let family = source.family;
             let make = |number: u32| -> Result<()> {
-                api.post(SERVICES, &objects::service(source.family, number))?;
-                let slice = objects::slice(source.family, number, answers(number, last), None);
+                api.post(SERVICES, &objects::service(family, number))?;
+                let slice = objects::slice(family, number, answers(number, last), None);
                 api.post(SLICES, &slice).map(drop)
             };
             // The API server takes them in faster when not everybody writes rules for each few of them meanwhile; those

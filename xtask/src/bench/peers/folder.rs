@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A folder of objects in place of an API server, for Weir's agent.
 
+use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const IN_A_FILE: u32 = 100;
 pub(super) struct Folder {
     path: PathBuf,
     family: Family,
-    revision: AtomicU64,
+    revision: Cell<u64>,
 }
 
 impl Folder {
@@ -28,21 +28,21 @@ impl Folder {
         let folder = Self {
             path,
             family,
-            revision: AtomicU64::new(0),
+            revision: Cell::new(0),
         };
-        folder.write("namespace", &json!({"metadata": {"name": NAMESPACE}}))?;
+        folder.write("Namespace", &json!({"metadata": {"name": NAMESPACE}}))?;
         Ok(folder)
     }
 
-    pub(super) fn path(&self) -> &PathBuf {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes an object, which has a file of its own.
+    /// Writes an object of the core API, which has a file of its own.
     pub(super) fn write(&self, kind: &str, object: &Value) -> Result<()> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let object = of_kind(kind, object.clone())?;
-        self.replace(&format!("{kind}-{name}.yaml"), &document(&object)?)?;
+        let text = document("v1", kind, object.clone());
+        self.replace(&format!("{kind}-{name}.yaml"), &text)?;
         self.tell()
     }
 
@@ -67,8 +67,8 @@ impl Folder {
         for number in (first..first + IN_A_FILE).filter(|number| *number <= last) {
             let half = half.filter(|_| number == last);
             let slice = objects::slice(self.family, number, answers(number, last), half);
-            text += &document(&of_kind("service", objects::service(self.family, number))?)?;
-            text += &document(&of_kind("slice", slice)?)?;
+            text += &document("v1", "Service", objects::service(self.family, number));
+            text += &document("discovery.k8s.io/v1", "EndpointSlice", slice);
         }
         self.replace(&format!("services-{file}.yaml"), &text)
     }
@@ -83,27 +83,14 @@ impl Folder {
 
     /// What was written is complete.
     fn tell(&self) -> Result<()> {
-        let revision = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
-        self.replace("revision", &revision.to_string())
+        self.revision.update(|revision| revision + 1);
+        self.replace("revision", &self.revision.get().to_string())
     }
 }
 
-/// An object that says what it is; to an API server the path says so.
-fn of_kind(kind: &str, mut object: Value) -> Result<Value> {
-    let (version, kind) = match kind {
-        "namespace" => ("v1", "Namespace"),
-        "node" => ("v1", "Node"),
-        "pod" => ("v1", "Pod"),
-        "service" => ("v1", "Service"),
-        "slice" => ("discovery.k8s.io/v1", "EndpointSlice"),
-        other => anyhow::bail!("no object of the benchmark is a {other}"),
-    };
+/// An object that says what it is; to an API server the path says so. JSON is YAML too.
+fn document(version: &str, kind: &str, mut object: Value) -> String {
     object["apiVersion"] = version.into();
     object["kind"] = kind.into();
-    Ok(object)
-}
-
-/// JSON is YAML too.
-fn document(object: &Value) -> Result<String> {
-    Ok(format!("---\n{}\n", serde_json::to_string(object)?))
+    format!("---\n{object}\n")
 }

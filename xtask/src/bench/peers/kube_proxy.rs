@@ -49,7 +49,7 @@ pub(super) struct Ranked {
 /// The last service in the rules of iptables that somebody answers for. The first packet of a connection goes through the
 /// rules of all services before it, and kube-proxy writes them in another order each time.
 pub(super) fn last_service(place: &Place, node: Node, family: Family, last: u32) -> Result<Ranked> {
-    let mut list = inside(place, node, family.of("iptables,ip6tables"));
+    let mut list = inside(place, node, family.pick("iptables", "ip6tables"));
     let rules = stdout_of(list.args(["-w", "-t", "nat", "-S", "KUBE-SERVICES"]))?;
     let services = services(&rules);
     let (index, number) = services

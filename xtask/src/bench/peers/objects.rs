@@ -119,10 +119,7 @@ pub(super) fn backend(family: Family, number: u8) -> IpAddr {
 
 /// The family as objects say it.
 fn word(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
+    family.pick("IPv4", "IPv6")
 }
 
 pub(super) fn service(family: Family, number: u32) -> Value {

@@ -107,11 +107,10 @@ pub(super) fn make(place: &Place, node: Node) -> Result<()> {
 /// through the node. What is sent to a service before there are rules for it ends at the node: forwarded as it is, it would
 /// leave an entry in the kernel's connection table by which the rules are passed over for two minutes.
 pub(super) fn link(place: &Place, node: Node, family: Family) -> Result<()> {
-    // The node's address on each link, in no range of pods, and how many bits of an address name one host.
-    let (gateway, bits) = match family {
-        Family::V4 => ("169.254.1.1", "32"),
-        Family::V6 => ("fe80::1", "128 nodad"),
-    };
+    // The node's address on each link; it is in no range of pods.
+    let gateway = family.pick("169.254.1.1", "fe80::1");
+    // An address alone, used at once: nobody is asked whether it is taken.
+    let alone = family.pick("/32", "/128 nodad");
     for range in SERVICE_RANGES.split(',') {
         ip(place, node, &format!("route add unreachable {range}"))?;
     }
@@ -127,14 +126,14 @@ pub(super) fn link(place: &Place, node: Node, family: Family) -> Result<()> {
         ip(
             place,
             node,
-            &format!("address add {gateway}/{bits} dev {name}"),
+            &format!("address add {gateway}{alone} dev {name}"),
         )?;
         ip(place, node, &format!("route add {address} dev {name}"))?;
         ip(place, &part, "link set eth0 up")?;
         ip(
             place,
             &part,
-            &format!("address add {address}/{bits} dev eth0"),
+            &format!("address add {address}{alone} dev eth0"),
         )?;
         ip(place, &part, &format!("route add {gateway} dev eth0"))?;
         ip(
@@ -154,10 +153,7 @@ pub(super) fn serve(
     group: Option<&Path>,
     traffic: &Path,
 ) -> Result<()> {
-    let all = match family {
-        Family::V4 => "0.0.0.0",
-        Family::V6 => "[::]",
-    };
+    let all = family.pick("0.0.0.0", "[::]");
     for number in 0..ENDPOINTS {
         let pod = Pod::Backend(number);
         let mut server = pod.run(place, node, group, traffic)?;

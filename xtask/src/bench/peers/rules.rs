@@ -14,13 +14,12 @@ use super::side::Kind;
 use crate::bench::Family;
 use crate::process::{command, stdout_of};
 
-/// Services that `iptables-restore` is given at once; for many it takes a time that grows with the square of their number.
-const AT_ONCE: usize = 200;
+/// What marks packets that get the node's address on their way out.
+const MARK: &str = "0x4000";
 
 /// A service and the addresses behind it.
 #[derive(Debug)]
 struct Backed {
-    family: Family,
     number: u32,
     endpoints: Vec<IpAddr>,
 }
@@ -28,7 +27,6 @@ struct Backed {
 impl Backed {
     fn new(family: Family, number: u32, last: u32, half: Option<Half>) -> Self {
         Self {
-            family,
             number,
             endpoints: objects::endpoints(family, number, answers(number, last), half),
         }
@@ -49,14 +47,7 @@ pub(super) fn all(kind: Kind, family: Family, fresh: bool, last: u32) -> Vec<Scr
         .map(|number| Backed::new(family, number, last, None))
         .collect();
     match kind {
-        Kind::Iptables => services
-            .chunks(AT_ONCE)
-            .enumerate()
-            .map(|(chunk, services)| {
-                let last = services.last().map_or(last, |service| service.number);
-                iptables::script(family, fresh && chunk == 0, last, services)
-            })
-            .collect(),
+        Kind::Iptables => iptables::all(family, fresh, &services),
         Kind::Nftables => vec![nftables::all(family, &services)],
         Kind::Weir => Vec::new(),
     }
@@ -66,10 +57,16 @@ pub(super) fn all(kind: Kind, family: Family, fresh: bool, last: u32) -> Vec<Scr
 pub(super) fn change(kind: Kind, family: Family, service: u32, half: Half) -> Vec<Script> {
     let service = Backed::new(family, service, service, Some(half));
     match kind {
-        Kind::Iptables => vec![iptables::script(family, false, service.number, &[service])],
-        Kind::Nftables => vec![nftables::change(&service)],
+        Kind::Iptables => vec![iptables::script(family, false, &[service])],
+        Kind::Nftables => vec![nftables::change(family, &service)],
         Kind::Weir => Vec::new(),
     }
+}
+
+/// That of a cluster's ranges, one for each family, which is of this one.
+fn range(family: Family, ranges: &'static str) -> &'static str {
+    let (v4, v6) = ranges.split_once(',').unwrap_or((ranges, ranges));
+    family.pick(v4, v6)
 }
 
 /// The versions of the tools that kube-proxy uses too.

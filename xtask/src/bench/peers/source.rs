@@ -63,7 +63,7 @@ impl Source {
     pub(super) fn add_node(&self, node: &Value) -> Result<()> {
         match &self.objects {
             Objects::Server(api) => api.post("/api/v1/nodes", node).map(drop),
-            Objects::Folder(folder) => folder.write("node", node),
+            Objects::Folder(folder) => folder.write("Node", node),
         }
     }
 
@@ -80,7 +80,7 @@ impl Source {
     pub(super) fn pod_runs(&self, pod: &Value) -> Result<()> {
         match &self.objects {
             Objects::Server(api) => api.put_status(PODS, pod),
-            Objects::Folder(folder) => folder.write("pod", pod),
+            Objects::Folder(folder) => folder.write("Pod", pod),
         }
     }
 }

@@ -4,17 +4,20 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Backed, Script};
+use super::{Backed, MARK, Script, range};
 use crate::bench::Family;
 use crate::bench::peers::objects::{PORT, TARGET_PORT, address};
 use crate::cluster::place::POD_RANGES;
 
-/// What marks packets that get the node's address on their way out.
-const MARK: &str = "0x4000";
+/// Services that `iptables-restore` is given at once: what it takes grows with the square of their number.
+const AT_ONCE: usize = 200;
 
 /// Chains that are there before any service is, and who jumps to them for new connections (for all packets where it says
 /// so). Those without rules here are for services that have no endpoints or are reached from outside.
-const FILTER: &str = "*filter\n\
+fn filter(family: Family) -> String {
+    let loopback = family.pick("127.0.0.0/8", "::1/128");
+    format!(
+        "*filter\n\
     :KUBE-SERVICES - [0:0]\n:KUBE-EXTERNAL-SERVICES - [0:0]\n:KUBE-FORWARD - [0:0]\n:KUBE-NODEPORTS - [0:0]\n\
     :KUBE-PROXY-FIREWALL - [0:0]\n:KUBE-FIREWALL - [0:0]\n\
     -A INPUT -j KUBE-FIREWALL\n\
@@ -28,37 +31,41 @@ const FILTER: &str = "*filter\n\
     -A OUTPUT -j KUBE-FIREWALL\n\
     -A OUTPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL\n\
     -A OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES\n\
-    -A KUBE-FIREWALL ! -s LOOPBACK -d LOOPBACK -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n\
+    -A KUBE-FIREWALL ! -s {loopback} -d {loopback} -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n\
     -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n\
-    -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT\n\
+    -A KUBE-FORWARD -m mark --mark {MARK}/{MARK} -j ACCEPT\n\
     -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
-    COMMIT\n";
+    COMMIT\n"
+    )
+}
+
 const NAT_JUMPS: &str = "-A PREROUTING -j KUBE-SERVICES\n\
     -A OUTPUT -j KUBE-SERVICES\n\
     -A POSTROUTING -j KUBE-POSTROUTING\n";
 
-/// Writes the chains of some services anew, and always, as kube-proxy does, the list of all services up to the last.
-pub(super) fn script(family: Family, fresh: bool, last: u32, services: &[Backed]) -> Script {
+/// The chains of all services; `fresh`: the first ones on this node.
+pub(super) fn all(family: Family, fresh: bool, services: &[Backed]) -> Vec<Script> {
+    let chunks = services.chunks(AT_ONCE).enumerate();
+    chunks
+        .map(|(number, chunk)| script(family, fresh && number == 0, chunk))
+        .collect()
+}
+
+/// Writes the chains of some services anew, and always, as kube-proxy does, the list of all services up to the last of them.
+pub(super) fn script(family: Family, fresh: bool, services: &[Backed]) -> Script {
     let mut text = String::new();
     // A text takes whatever it is given.
-    let _ = write(&mut text, family, fresh, last, services);
+    let _ = write(&mut text, family, fresh, services);
     Script {
-        program: family.of("iptables-restore,ip6tables-restore"),
+        program: family.pick("iptables-restore", "ip6tables-restore"),
         arguments: &["--wait", "--noflush"],
         text,
     }
 }
 
-fn write(
-    text: &mut String,
-    family: Family,
-    fresh: bool,
-    last: u32,
-    services: &[Backed],
-) -> fmt::Result {
+fn write(text: &mut String, family: Family, fresh: bool, services: &[Backed]) -> fmt::Result {
     if fresh {
-        // Their own addresses, which hosts may send to from elsewhere only in answers.
-        *text += &FILTER.replace("LOOPBACK", family.of("127.0.0.0/8,::1/128"));
+        *text += &filter(family);
     }
     // Naming a chain empties it.
     *text += "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-POSTROUTING - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n";
@@ -82,7 +89,8 @@ fn write(
          -A KUBE-POSTROUTING -j MASQUERADE --random-fully\n\
          -A KUBE-MARK-MASQ -j MARK --or-mark {MARK}"
     )?;
-    for number in 0..=last {
+    let count = services.last().map_or(0, |last| last.number + 1);
+    for number in 0..count {
         let address = address(family, number);
         writeln!(
             text,
@@ -93,21 +101,21 @@ fn write(
     }
     *text += "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n";
     for service in services {
-        write_service(text, service)?;
+        write_service(text, family, service)?;
     }
     *text += "COMMIT\n";
     Ok(())
 }
 
-fn write_service(text: &mut String, service: &Backed) -> fmt::Result {
+fn write_service(text: &mut String, family: Family, service: &Backed) -> fmt::Result {
     let number = service.number;
     let chain = service_chain(number);
     writeln!(
         text,
         "-A {chain} ! -s {} -d {} -p tcp -m comment --comment \"default/s{number} cluster IP\" -m tcp --dport {PORT} \
          -j KUBE-MARK-MASQ",
-        service.family.of(POD_RANGES),
-        address(service.family, number)
+        range(family, POD_RANGES),
+        address(family, number)
     )?;
     let count = service.endpoints.len();
     for (index, endpoint) in service.endpoints.iter().enumerate() {
@@ -151,7 +159,6 @@ mod tests {
 
     fn service() -> Backed {
         Backed {
-            family: Family::V4,
             number: 1,
             endpoints: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()],
         }
@@ -159,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_service_leads_to_each_of_its_endpoints() {
-        let text = script(Family::V4, true, 1, &[service()]).text;
+        let text = script(Family::V4, true, &[service()]).text;
         for rule in [
             ":KUBE-SVC-1 - [0:0]",
             "--dport 80 -j KUBE-SVC-0",
@@ -177,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_change_lists_all_services_and_jumps_to_them_no_second_time() {
-        let text = script(Family::V4, false, 1, &[service()]).text;
+        let text = script(Family::V4, false, &[service()]).text;
         assert_eq!(text.matches("-A KUBE-SERVICES -d ").count(), 2);
         assert!(!text.contains("PREROUTING") && !text.contains("*filter"));
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Backed, Script};
+use super::{Backed, MARK, Script, range};
 use crate::bench::Family;
 use crate::bench::peers::objects::{PORT, TARGET_PORT, address};
 use crate::cluster::place::{POD_RANGES, SERVICE_RANGES};
@@ -11,9 +11,9 @@ use crate::cluster::place::{POD_RANGES, SERVICE_RANGES};
 /// Sets, maps and chains that are there before any service is. Those that stay empty are for services that have no
 /// endpoints, are reached from outside or lead to pods of this node; packets are looked up in them all the same.
 fn frame(family: Family) -> String {
-    let (pods, services) = (family.of(POD_RANGES), family.of(SERVICE_RANGES));
+    let (pods, services) = (range(family, POD_RANGES), range(family, SERVICE_RANGES));
     let ip = table(family);
-    let addr = family.of("ipv4_addr,ipv6_addr");
+    let addr = family.pick("ipv4_addr", "ipv6_addr");
     format!(
         "table {ip} kube-proxy {{\n\
          set cluster-ips {{ type {addr}; }}\n\
@@ -29,11 +29,11 @@ fn frame(family: Family) -> String {
          chain nodeport-endpoints-check {{ {ip} daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports; }}\n\
          chain cluster-ips-check {{ {ip} daddr @cluster-ips reject; {ip} daddr {services} drop; }}\n\
          chain masquerading {{\n\
-           mark and 0x4000 != 0 mark set mark xor 0x4000 masquerade fully-random;\n\
+           mark and {MARK} != 0 mark set mark xor {MARK} masquerade fully-random;\n\
            ct status dnat {ip} saddr . {ip} daddr . meta l4proto . th dport @hairpin-connections masquerade fully-random;\n\
          }}\n\
          chain services {{\n\
-           {ip} daddr @cluster-ips {ip} saddr != {pods} mark set mark or 0x4000;\n\
+           {ip} daddr @cluster-ips {ip} saddr != {pods} mark set mark or {MARK};\n\
            {ip} daddr . meta l4proto . th dport vmap @service-ips;\n\
            {ip} daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports;\n\
          }}\n\
@@ -60,7 +60,7 @@ fn frame(family: Family) -> String {
 
 /// The family of a table and of what its rules look at.
 fn table(family: Family) -> &'static str {
-    family.of("ip,ip6")
+    family.pick("ip", "ip6")
 }
 
 /// The whole table, in place of the one that was there.
@@ -83,22 +83,22 @@ pub(super) fn all(family: Family, services: &[Backed]) -> Script {
                 text,
                 "add element {ip} kube-proxy service-ips {{ {address} . tcp . {PORT} : goto service-{number} }}"
             )?;
-            choose(text, service)?;
+            choose(text, family, service)?;
         }
         Ok(())
     })
 }
 
 /// The chain of one service, anew.
-pub(super) fn change(service: &Backed) -> Script {
+pub(super) fn change(family: Family, service: &Backed) -> Script {
     script(&mut String::new(), |text| {
-        let ip = table(service.family);
+        let ip = table(family);
         writeln!(
             text,
             "flush chain {ip} kube-proxy service-{}",
             service.number
         )?;
-        choose(text, service)
+        choose(text, family, service)
     })
 }
 
@@ -113,8 +113,8 @@ fn script(text: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> 
 }
 
 /// One rule: a random number is an endpoint.
-fn choose(text: &mut String, service: &Backed) -> fmt::Result {
-    let ip = table(service.family);
+fn choose(text: &mut String, family: Family, service: &Backed) -> fmt::Result {
+    let ip = table(family);
     let endpoints: Vec<String> = service
         .endpoints
         .iter()
@@ -137,13 +137,12 @@ mod tests {
     #[test]
     fn a_service_chooses_one_of_its_endpoints() {
         let service = Backed {
-            family: Family::V4,
             number: 7,
             endpoints: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()],
         };
         let rule = "add rule ip kube-proxy service-7 meta l4proto tcp dnat ip addr . port to numgen random mod 2 map \
                     { 0 : 10.0.0.1 . 8080, 1 : 10.0.0.2 . 8080 }\n";
-        let text = change(&service).text;
+        let text = change(Family::V4, &service).text;
         assert_eq!(text, format!("flush chain ip kube-proxy service-7\n{rule}"));
         assert!(all(Family::V4, &[service]).text.ends_with(rule));
     }
