@@ -25,7 +25,7 @@ metadata: {name: ops, labels: {team: b}}
 apiVersion: v1
 kind: Pod
 metadata: {name: client, namespace: shop, labels: {app: client}}
-spec: {nodeName: n1, containers: [{name: c, image: c, ports: [{containerPort: 8080}]}]}
+spec: {nodeName: n1, containers: [{name: c, image: c, ports: [{containerPort: 8080}, {containerPort: 9000, protocol: SCTP}]}]}
 ---
 apiVersion: v1
 kind: Pod
@@ -49,6 +49,16 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {app: web}
   ports: [{name: http, port: 8000, targetPort: http}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: one, namespace: shop}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: client}, ports: [{port: 9000, protocol: SCTP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two, namespace: shop}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: client}, ports: [{port: 9000, protocol: SCTP}]}
 ---
 apiVersion: v1
 kind: Service
@@ -155,6 +165,11 @@ spec:
 
         /// What becomes of real connections, one after the other.
         fn probe(&self, cells: &[Cell]) -> Vec<bool> {
+            let requests: Vec<Value> = cells.iter().map(Cell::request).collect();
+            self.connect(&requests)
+        }
+
+        fn connect(&self, requests: &[Value]) -> Vec<bool> {
             let mut child = self
                 .command(&["probe", "--batch", "-"])
                 .stdin(Stdio::piped())
@@ -162,16 +177,14 @@ spec:
                 .spawn()
                 .unwrap();
             let mut input = child.stdin.take().unwrap();
-            for (id, cell) in cells.iter().enumerate() {
-                let request = json!({
-                    "id": id.to_string(), "from": cell.from, "to": cell.to, "port": cell.port,
-                    "family": cell.family, "timeout_ms": 1500, "serve": !cell.to.starts_with("svc:"),
-                });
+            for (id, request) in requests.iter().enumerate() {
+                let mut request = request.clone();
+                request["id"] = json!(id.to_string());
                 writeln!(input, "{request}").unwrap();
             }
             drop(input);
             let output = child.wait_with_output().unwrap();
-            let mut allowed = vec![false; cells.len()];
+            let mut allowed = vec![false; requests.len()];
             for line in String::from_utf8(output.stdout).unwrap().lines() {
                 let answer: Value = serde_json::from_str(line).unwrap();
                 let id: usize = answer["id"].as_str().unwrap().parse().unwrap();
@@ -193,6 +206,15 @@ spec:
         to: &'static str,
         port: u16,
         family: u8,
+    }
+
+    impl Cell {
+        fn request(&self) -> Value {
+            json!({
+                "from": self.from, "to": self.to, "port": self.port, "family": self.family,
+                "timeout_ms": 1500, "serve": !self.to.starts_with("svc:"),
+            })
+        }
     }
 
     fn cells() -> Vec<Cell> {
@@ -266,7 +288,7 @@ spec:
             "hits of rules are counted for packets alone"
         );
         let flows = lab.text("weir bpf ct list global");
-        assert!(!flows.contains(":54321"), "{flows}");
+        assert!(!flows.contains(":613"), "{flows}");
     }
 
     #[test]
@@ -277,6 +299,27 @@ spec:
     #[test]
     fn every_verdict_is_that_of_a_packet_by_routing() {
         check_everything("native");
+    }
+
+    /// Of SCTP no port can be translated, so a connection through one service may have what one through another to the
+    /// same backend would need. A question about new connections is not about that port.
+    #[test]
+    fn a_port_that_is_taken_is_not_what_is_asked_about() {
+        let Some(lab) = Lab::up("taken", "tunnel") else {
+            return;
+        };
+        for family in [4, 6] {
+            let connection = json!({
+                "from": "shop/web-1", "to": "svc:shop/one", "port": 9000, "protocol": "sctp",
+                "family": family, "source_port": 61_321, "timeout_ms": 5000,
+            });
+            assert_eq!(lab.connect(&[connection]), [true], "IPv{family}");
+            let question = "trace shop/web-1 svc:shop/two:9000/SCTP";
+            let said = lab.trace("n1", &format!("{question} --family {family}"));
+            assert_eq!(said["verdict"], "allowed", "{said:#}");
+            let packet = said["steps"][0]["packet"].as_str().unwrap();
+            assert!(packet.contains(":61322 -> "), "{packet}");
+        }
     }
 
     #[test]

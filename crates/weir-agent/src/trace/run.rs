@@ -45,6 +45,11 @@ impl Seen {
         (self.dropped, self.policy, self.translated)
             == (other.dropped, other.policy, other.translated)
     }
+
+    /// Whether it was decided by flows of others, whose rows are too many to read back: the same code here has none.
+    pub(super) fn rests_on_other_flows(&self) -> bool {
+        self.dropped == Some(DropReason::NoMasqueradeMapping)
+    }
 }
 
 /// Asks the programs of this node.

@@ -5,12 +5,12 @@ mod report;
 mod start;
 
 use weir_abi::observation::Hook;
-use weir_abi::{DropReason, FlowKey, IfIndex, ObservationPoint};
+use weir_abi::{DropReason, FlowKey, IfIndex, ObservationPoint, Protocol};
 use weir_api::trace::{Evaluated, Trace, TraceVerdict};
 use weir_model::NodeName;
 
 use super::TraceError;
-use super::frame::tuple;
+use super::frame::{Opening, tuple};
 use super::hop::Hop;
 use super::place::{Party, of_address};
 use super::port::Target;
@@ -18,7 +18,7 @@ use super::run::Seen;
 use super::scene::Scene;
 use super::side::{egress, ingress};
 use report::{choice, hint, outcome, step};
-use start::{aim, opening, start};
+use start::{SOURCE_PORTS, aim, opening, start};
 
 /// Programs that one packet meets, at most: pod, node with the frontend, node with the backend, and one more.
 const HOPS: usize = 5;
@@ -30,7 +30,22 @@ struct Place {
     interface: IfIndex,
 }
 
-/// Follows the first packet of a connection.
+/// Where a packet came along.
+struct Way {
+    hops: Vec<Hop>,
+    notes: Vec<String>,
+}
+
+impl Way {
+    /// Whether a connection from another port might find a mapping where this one did not: of SCTP nothing but the port
+    /// that it has can be taken, and another connection to the same backend has that.
+    fn ends_at_a_taken_port(&self, opening: &Opening) -> bool {
+        let dropped = self.hops.last().and_then(|hop| hop.seen.dropped);
+        opening.protocol == Protocol::SCTP && dropped == Some(DropReason::NoMasqueradeMapping)
+    }
+}
+
+/// Asks what becomes of the first packet of a connection that nobody has.
 pub(super) fn walk(
     scene: &Scene<'_>,
     source: &Party,
@@ -43,25 +58,29 @@ pub(super) fn walk(
     };
     let from = source.address(v4).ok_or_else(missing)?;
     let (to, port) = aim(scene, source, destination, target, v4).ok_or_else(missing)?;
-    let opening = opening(scene, from, to, target.protocol, port)?;
-    let (mut place, macs) = start(scene, source, destination, from)?;
-    let mut frame = opening.frame(macs.0, macs.1);
-    let mut notes = scene.notes.clone();
-    let mut hops: Vec<Hop> = Vec::new();
-    loop {
-        let hop = meet(scene, &place, &frame, &mut notes)?;
-        let next = if hops.len() + 1 < HOPS {
-            onward(scene, &hop)?
-        } else {
-            None
-        };
-        frame.clone_from(&hop.seen.packet);
-        hops.push(hop);
-        match next {
-            Some(next) => place = next,
-            None => break,
+    let aimed = Target { port, ..target };
+    let mut ports = SOURCE_PORTS;
+    let mut found = None;
+    while let Some(opening) = opening(scene, &mut ports, (from, to), aimed)? {
+        let (place, macs) = start(scene, source, destination, from)?;
+        let way = follow(scene, place, opening.frame(macs.0, macs.1))?;
+        let again = way.ends_at_a_taken_port(&opening);
+        found = Some(way);
+        if !again {
+            break;
         }
     }
+    let Some(Way { hops, notes: more }) = found else {
+        let (first, last) = (SOURCE_PORTS.start(), SOURCE_PORTS.end());
+        return Err(TraceError::Missing {
+            message: format!(
+                "there is no free port to ask from: {} has connections to {} from each of the ports {first} to {last}",
+                source.name, destination.name
+            ),
+        });
+    };
+    let mut notes = scene.notes.clone();
+    notes.extend(more);
     if hops
         .iter()
         .any(|hop| hop.seen.evaluated == Evaluated::Compiled)
@@ -102,6 +121,28 @@ pub(super) fn walk(
     })
 }
 
+/// Follows a packet from its first program on.
+fn follow(scene: &Scene<'_>, mut place: Place, mut frame: Vec<u8>) -> Result<Way, TraceError> {
+    let mut way = Way {
+        hops: Vec::new(),
+        notes: Vec::new(),
+    };
+    loop {
+        let hop = meet(scene, &place, &frame, &mut way.notes)?;
+        let next = if way.hops.len() + 1 < HOPS {
+            onward(scene, &hop)?
+        } else {
+            None
+        };
+        frame.clone_from(&hop.seen.packet);
+        way.hops.push(hop);
+        match next {
+            Some(next) => place = next,
+            None => return Ok(way),
+        }
+    }
+}
+
 fn meet(
     scene: &Scene<'_>,
     place: &Place,
@@ -110,7 +151,8 @@ fn meet(
 ) -> Result<Hop, TraceError> {
     let view = scene.view(&place.node)?;
     let (seen, beside) = scene.run(&view, place.hook, place.interface, frame)?;
-    if let Some(beside) = beside.filter(|beside| !seen.agrees(beside)) {
+    let differs = |beside: &Seen| !seen.rests_on_other_flows() && !seen.agrees(beside);
+    if let Some(beside) = beside.filter(differs) {
         let said = |seen: &Seen| match seen.dropped {
             Some(reason) => reason.info().prose.to_owned(),
             None => "lets it pass".to_owned(),

@@ -3,9 +3,10 @@
 //! and the program that it meets first.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
+use weir_abi::MacAddress;
 use weir_abi::observation::Hook;
-use weir_abi::{MacAddress, Protocol};
 
 use super::Place;
 use crate::trace::TraceError;
@@ -14,9 +15,9 @@ use crate::trace::place::{Party, What};
 use crate::trace::port::Target;
 use crate::trace::scene::Scene;
 
-/// Source ports that are tried until one belongs to no connection.
-const FIRST_PORT: u16 = 54_321;
-const PORTS: u16 = 256;
+/// Source ports that a trace asks from: above those that kernels hand out by themselves
+/// (`net.ipv4.ip_local_port_range`, up to 60,999), so that hardly any belongs to a connection.
+pub(super) const SOURCE_PORTS: RangeInclusive<u16> = 61_321..=61_576;
 
 /// The address and port that a client would use.
 pub(super) fn aim(
@@ -51,28 +52,27 @@ pub(super) fn aim(
         .or_else(plain)
 }
 
-/// A connection that nobody has.
+/// A connection that nobody has, from the first of these ports that is free; those before it and it itself are taken
+/// out. `None`: the ports are used up.
 pub(super) fn opening(
     scene: &Scene<'_>,
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: Protocol,
-    port: u16,
-) -> Result<Opening, TraceError> {
-    let with = |source_port| Opening {
-        source,
-        destination,
-        protocol,
-        source_port,
-        port,
-    };
-    for source_port in FIRST_PORT..FIRST_PORT + PORTS {
-        let opening = with(source_port);
+    ports: &mut RangeInclusive<u16>,
+    (source, destination): (IpAddr, IpAddr),
+    target: Target,
+) -> Result<Option<Opening>, TraceError> {
+    for source_port in ports {
+        let opening = Opening {
+            source,
+            destination,
+            protocol: target.protocol,
+            source_port,
+            port: target.port,
+        };
         if !scene.is_followed(&opening.key())? {
-            return Ok(opening);
+            return Ok(Some(opening));
         }
     }
-    Ok(with(FIRST_PORT))
+    Ok(None)
 }
 
 /// The first program, and the MAC addresses that it sees.
