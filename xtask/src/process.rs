@@ -49,6 +49,24 @@ pub(crate) fn root_command(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(sudo)
 }
 
+/// The same command at idle priority: it gets what others leave of the processors, and takes nothing from them.
+pub(crate) fn at_idle(of: &Command) -> Command {
+    let mut idle = command("chrt");
+    idle.args(["--idle", "0"])
+        .arg(of.get_program())
+        .args(of.get_args());
+    for (name, value) in of.get_envs() {
+        match value {
+            Some(value) => idle.env(name, value),
+            None => idle.env_remove(name),
+        };
+    }
+    if let Some(directory) = of.get_current_dir() {
+        idle.current_dir(directory);
+    }
+    idle
+}
+
 /// Whether this process has root's rights.
 pub(crate) fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {

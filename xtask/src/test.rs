@@ -11,6 +11,8 @@ mod runner;
 mod targets;
 mod upgrade;
 
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -92,10 +94,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if levels.contains(&Level::Upgrade) {
         earlier = Some(upgrade::build(&args.from)?);
     }
-    if levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none() {
+    let cluster = cluster && (args.level == Selection::Cluster || args.filter.is_none());
+    let lint = levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none();
+    if lint {
         checks::run(&mut tally);
     }
-    let cluster = cluster && (args.level == Selection::Cluster || args.filter.is_none());
+    if lint && !cluster {
+        checks::lint(false, &mut tally);
+    }
     let targets = if levels.is_empty() && !cluster {
         Vec::new()
     } else {
@@ -117,18 +123,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             run(target, &mut tally)?;
         }
     }
-    if let Some(weir) = binary.as_deref().filter(|_| netpol) {
-        netpol::run(
-            weir,
-            args.full,
-            args.trace,
-            args.filter.as_deref(),
-            &mut tally,
-        )?;
+    let policies = |tally: &mut Tally| match binary.as_deref().filter(|_| netpol) {
+        Some(weir) => netpol::run(weir, args.full, args.trace, args.filter.as_deref(), tally),
+        None => Ok(()),
+    };
+    if !cluster {
+        policies(&mut tally)?;
     }
     drop(ahead);
     if cluster {
-        cluster::run(args.full, args.filter.as_deref(), &mut tally);
+        beside_each_other(
+            &mut tally,
+            |tally| cluster::run(args.full, args.filter.as_deref(), tally),
+            policies,
+            |tally| {
+                if lint {
+                    checks::lint(true, tally);
+                }
+            },
+        )?;
         // The cluster's programs are built now; where they could not be, that has failed, and these have nothing to run.
         if crate::cluster::api_server().is_some() {
             for target in targets.iter().filter(|target| target.needs_api_server()) {
@@ -149,4 +162,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{} failed", tally.failed);
     }
     Ok(())
+}
+
+/// The cluster's tests, and what needs no cluster at the same time: a cluster waits for itself most of the time.
+fn beside_each_other(
+    tally: &mut Tally,
+    cluster: impl FnOnce(&mut Tally),
+    policies: impl FnOnce(&mut Tally) -> Result<()> + Send,
+    lint: impl FnOnce(&mut Tally) + Send,
+) -> Result<()> {
+    let (mut of_policies, mut of_lint) = (Tally::default(), Tally::default());
+    let policies = thread::scope(|scope| {
+        let policies = scope.spawn(|| policies(&mut of_policies));
+        scope.spawn(|| lint(&mut of_lint));
+        cluster(tally);
+        policies.join()
+    });
+    tally.merge(of_policies);
+    tally.merge(of_lint);
+    policies.unwrap_or_else(|panic| resume_unwind(panic))
 }

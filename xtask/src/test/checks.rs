@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checks of the source that need no test executable; each counts as one test.
 
+use std::process::Command;
+
 use super::runner::Tally;
-use crate::process::{cargo, run_step, stdout_of};
+use crate::process::{at_idle, cargo, run_step, stdout_of};
 use crate::{docs, output, tidy, workspace};
 
+/// All but the lints: what takes seconds.
 pub(super) fn run(tally: &mut Tally) {
     let root = workspace::root();
     let programs = root.join("bpf/weir-bpf");
@@ -22,34 +25,44 @@ pub(super) fn run(tally: &mut Tally) {
     }
     tally.check("tidy", tidy::run(&tidy::Args {}));
 
-    if has_component("clippy", tally) {
-        let mut clippy = cargo();
-        clippy
-            .args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--keep-going",
-                "--quiet",
-                "--",
-                "-Dwarnings",
-            ])
-            .current_dir(root);
-        tally.check("clippy", run_step("clippy", &mut clippy));
-        // For the host's target: so the lints need no eBPF toolchain, but the features that the programs use.
-        let mut clippy = cargo();
-        clippy
-            .env("RUSTC_BOOTSTRAP", "1")
-            .args(["clippy", "--quiet", "--target-dir"])
-            .arg(workspace::target_dir().join("bpf-host"))
-            .args(["--", "-Dwarnings"])
-            .current_dir(&programs);
-        tally.check(
-            "clippy over the kernel programs",
-            run_step("clippy over the kernel programs", &mut clippy),
-        );
-    }
     tally.check("generated pages", docs::run(&docs::Args { check: true }));
+}
+
+/// The lints, which compile everything: in a folder of their own, so that they hold no other cargo up, and where something
+/// else runs at the same time at idle priority.
+pub(super) fn lint(beside: bool, tally: &mut Tally) {
+    if !has_component("clippy", tally) {
+        return;
+    }
+    let target = workspace::target_dir();
+    let clippy = |arguments: &[&str], folder: &str| {
+        let mut clippy = cargo();
+        clippy
+            .args(["clippy", "--quiet", "--target-dir"])
+            .arg(target.join(folder))
+            .args(arguments)
+            .args(["--", "-Dwarnings"]);
+        clippy
+    };
+    let mut run = |what: &str, clippy: &mut Command| {
+        let mut idle = at_idle(clippy);
+        tally.check(
+            what,
+            run_step(what, if beside { &mut idle } else { clippy }),
+        );
+    };
+    let everything = ["--workspace", "--all-targets", "--keep-going"];
+    run(
+        "clippy",
+        clippy(&everything, "checks").current_dir(workspace::root()),
+    );
+    // For the host's target: so the lints need no eBPF toolchain, but the features that the programs use.
+    run(
+        "clippy over the kernel programs",
+        clippy(&[], "bpf-host")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .current_dir(workspace::root().join("bpf/weir-bpf")),
+    );
 }
 
 /// Whether cargo has that component; a distribution's Rust may come without, which is said and counted as skipped.

@@ -11,13 +11,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::runner::Tally;
 use crate::output;
-use crate::process::{command, display};
+use crate::process::{at_idle, command, display};
 
 /// Beside the conformance tests: so many of the other tests of the network, and of those of network policy.
 const DRAWN: &str = "--sample=12";
 
-/// Kubernetes being built beside the tests before it, which wait for packets and deadlines more than they compute. At idle
-/// priority it gets what they leave of the processors, and takes nothing from them.
+/// Kubernetes being built beside the tests before it, which wait for packets and deadlines more than they compute.
 pub(super) struct Ahead(Child);
 
 impl Ahead {
@@ -25,11 +24,7 @@ impl Ahead {
     pub(super) fn start() -> Option<Self> {
         let build = cluster(&["build"]).ok()?;
         output::step(format_args!("{} (beside the tests)", display(&build)));
-        let mut idle = command("chrt");
-        idle.args(["--idle", "0"])
-            .arg(build.get_program())
-            .args(build.get_args());
-        idle.stdin(Stdio::null()).spawn().ok().map(Self)
+        at_idle(&build).stdin(Stdio::null()).spawn().ok().map(Self)
     }
 }
 

@@ -41,6 +41,14 @@ impl Tally {
         }
     }
 
+    /// Adds what ran elsewhere.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.failures.extend(other.failures);
+    }
+
     /// The line that other programs read.
     pub(super) fn closing_line(&self) -> String {
         let mut line = format!("{} passed, {} failed", self.passed, self.failed);
