@@ -81,6 +81,8 @@ pub(crate) struct Datagrams {
     destination: SocketAddr,
     connected: bool,
     number: u64,
+    /// Answers to datagrams before the last one, by their numbers.
+    late: Vec<(u64, Reply)>,
 }
 
 impl Datagrams {
@@ -95,6 +97,7 @@ impl Datagrams {
             destination: path.destination,
             connected,
             number: 0,
+            late: Vec::new(),
         })
     }
 
@@ -114,7 +117,7 @@ impl Datagrams {
     /// Sends the next datagram; no two are alike.
     pub(crate) async fn send(&mut self, size: u32) -> io::Result<()> {
         self.number += 1;
-        let bytes = self.request(size);
+        let bytes = request(self.number, size);
         match self.send_bytes(&bytes).await {
             // A path MTU learned on the way makes the first attempt fail; the second is cut to it.
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && bytes.len() < 65000 => {
@@ -133,49 +136,76 @@ impl Datagrams {
         sent.map(drop)
     }
 
-    /// Waits for the answer to the last datagram; others may come late.
-    pub(crate) async fn receive(&self, size: u32) -> io::Result<Reply> {
-        let request = self.request(size);
-        let mut buffer = vec![0; 65536];
+    /// The number of the last datagram.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for the answer to the last datagram; those that are late are kept.
+    pub(crate) async fn receive(&mut self, size: u32) -> io::Result<Reply> {
         loop {
-            let (length, from) = if self.connected {
-                (
-                    self.socket.recv(&mut buffer).await?,
-                    self.socket.peer_addr()?,
-                )
-            } else {
-                self.socket.recv_from(&mut buffer).await?
-            };
-            let answer = buffer.get(..length).unwrap_or_default();
-            let end = answer.iter().position(|byte| *byte == b'\n');
-            let (line, echo) = answer.split_at(end.map_or(length, |end| end + 1));
-            let late = echo.get(..NUMBER) != request.get(..NUMBER);
-            if late && !echo.is_empty() {
-                continue;
+            let (number, reply) = self.next(size).await?;
+            if number == self.number {
+                return Ok(reply);
             }
-            let greeting = parse(line)?;
-            compare(&request, echo)?;
-            // A resolver would throw away what comes from anywhere else.
-            if plain(from) != self.destination {
-                return Err(io::Error::other(format!(
-                    "the answer came from {from} instead of {}",
-                    self.destination
-                )));
-            }
-            return Ok(Reply {
-                greeting: Some(greeting),
-                remote: Some(plain(from)),
-                ..Reply::default()
-            });
+            self.late.push((number, reply));
         }
     }
 
-    fn request(&self, size: u32) -> Vec<u8> {
-        let mut request = format!("{:0NUMBER$}", self.number).into_bytes();
-        let size = usize::try_from(size).unwrap_or(NUMBER).max(NUMBER);
-        request.extend(payload(u32::try_from(size - NUMBER).unwrap_or(0)));
-        request
+    /// Waits for an answer to any datagram, which counts as late.
+    pub(crate) async fn receive_late(&mut self, size: u32) -> io::Result<()> {
+        let answer = self.next(size).await?;
+        self.late.push(answer);
+        Ok(())
     }
+
+    /// Takes what came late since this was last asked.
+    pub(crate) fn take_late(&mut self) -> Vec<(u64, Reply)> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// The next answer, with the number of its datagram.
+    async fn next(&self, size: u32) -> io::Result<(u64, Reply)> {
+        let mut buffer = vec![0; 65536];
+        let (length, from) = if self.connected {
+            (
+                self.socket.recv(&mut buffer).await?,
+                self.socket.peer_addr()?,
+            )
+        } else {
+            self.socket.recv_from(&mut buffer).await?
+        };
+        let answer = buffer.get(..length).unwrap_or_default();
+        let end = answer.iter().position(|byte| *byte == b'\n');
+        let (line, echo) = answer.split_at(end.map_or(length, |end| end + 1));
+        let digits = echo.get(..NUMBER).and_then(|all| str::from_utf8(all).ok());
+        // One without a number is no echo: it is compared with the last one, and differs.
+        let number = digits.and_then(|digits| digits.parse().ok());
+        let number = number.unwrap_or(self.number);
+        let greeting = parse(line)?;
+        compare(&request(number, size), echo)?;
+        // A resolver would throw away what comes from anywhere else.
+        if plain(from) != self.destination {
+            return Err(io::Error::other(format!(
+                "the answer came from {from} instead of {}",
+                self.destination
+            )));
+        }
+        let reply = Reply {
+            greeting: Some(greeting),
+            remote: Some(plain(from)),
+            ..Reply::default()
+        };
+        Ok((number, reply))
+    }
+}
+
+/// The datagram of a number.
+fn request(number: u64, size: u32) -> Vec<u8> {
+    let mut request = format!("{number:0NUMBER$}").into_bytes();
+    let size = usize::try_from(size).unwrap_or(NUMBER).max(NUMBER);
+    request.extend(payload(u32::try_from(size - NUMBER).unwrap_or(0)));
+    request
 }
 
 /// The digits that a datagram begins with.

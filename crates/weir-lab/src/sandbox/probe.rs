@@ -43,20 +43,7 @@ pub(crate) async fn judge(
     let mut answer = match timeout(limit, exchange).await {
         Err(_) => ProbeAnswer::failed(Outcome::Timeout, format!("no answer within {limit:?}")),
         Ok(Err(error)) => ProbeAnswer::failed(socket::outcome_of(&error), error.to_string()),
-        Ok(Ok(reply)) => {
-            let (peer, source) = reply
-                .greeting
-                .map(|greeting| (greeting.name, greeting.source))
-                .unzip();
-            ProbeAnswer {
-                peer,
-                source_seen: source,
-                remote: reply.remote.map(|remote| remote.to_string()),
-                status: reply.status,
-                body: reply.body,
-                ..ProbeAnswer::answered()
-            }
-        }
+        Ok(Ok(reply)) => answered(reply),
     };
     answer.latency_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
     answer.address = Some(match protocol {
@@ -64,6 +51,20 @@ pub(crate) async fn judge(
         Protocol::Tcp | Protocol::Udp | Protocol::Sctp => path.destination.to_string(),
     });
     answer
+}
+
+/// An answer in words.
+pub(crate) fn answered(reply: Reply) -> ProbeAnswer {
+    let greeting = reply.greeting;
+    let (peer, source) = greeting.map(|one| (one.name, one.source)).unzip();
+    ProbeAnswer {
+        peer,
+        source_seen: source,
+        remote: reply.remote.map(|remote| remote.to_string()),
+        status: reply.status,
+        body: reply.body,
+        ..ProbeAnswer::answered()
+    }
 }
 
 async fn ask(path: &Path, exchange: &Exchange) -> io::Result<Reply> {

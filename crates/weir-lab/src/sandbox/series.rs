@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Many exchanges in one probe, and the history that they make.
 
+mod history;
+
 use std::{
     cell::RefCell,
     io,
@@ -12,9 +14,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     exchange::{Connection, Datagrams, Reply},
-    probe::{SIZE, judge, once},
+    probe::{SIZE, answered, judge, once},
 };
-use crate::protocol::{Exchange, Outcome, Path, ProbeAnswer, Protocol, Series, Span};
+use crate::protocol::{Exchange, Path, ProbeAnswer, Protocol, Series};
+use history::History;
 
 /// Runs a series.
 pub(crate) async fn run(path: Path, exchange: &Exchange, series: &Series) -> ProbeAnswer {
@@ -93,6 +96,7 @@ async fn keep_datagrams(
     history: &RefCell<History>,
 ) {
     let mut kept: Option<Datagrams> = None;
+    let mut awaited = Awaited::default();
     let size = exchange.size.unwrap_or(SIZE);
     while history.borrow_mut().begin() {
         let started = Instant::now();
@@ -113,8 +117,52 @@ async fn keep_datagrams(
             reply
         })
         .await;
-        history.borrow_mut().note(answer);
+        let lost = !answer.allowed;
+        let end = history.borrow_mut().note(answer);
+        match &mut kept {
+            Some(socket) => {
+                if lost {
+                    awaited.0.push((socket.number(), end, started));
+                }
+                awaited.settle(path, socket, &mut history.borrow_mut());
+            }
+            // Its numbers begin anew.
+            None => awaited.0.clear(),
+        }
         pause(started, interval).await;
+    }
+    let deadline = Instant::now() + LAST_WAIT;
+    while let Some(socket) = kept.as_mut().filter(|_| !awaited.0.is_empty()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(Ok(())) = timeout(left, socket.receive_late(size)).await else {
+            return;
+        };
+        awaited.settle(path, socket, &mut history.borrow_mut());
+    }
+}
+
+/// What was lost at the end may still be on its way for so long.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Datagrams that had no answer when the next one was due, with their place in the history: on a busy machine an answer may
+/// be late, and is not lost then.
+#[derive(Default)]
+struct Awaited(Vec<(u64, usize, Instant)>);
+
+impl Awaited {
+    /// Answers that came late, but in the time that a probe has, count.
+    fn settle(&mut self, path: &Path, socket: &mut Datagrams, history: &mut History) {
+        let limit = Duration::from_millis(path.timeout_ms);
+        for (number, reply) in socket.take_late() {
+            let of_number = |(awaited, ..): &(u64, usize, Instant)| *awaited == number;
+            let Some(place) = self.0.iter().position(of_number) else {
+                continue;
+            };
+            let (_, end, sent) = self.0.swap_remove(place);
+            if sent.elapsed() < limit {
+                history.amend(end, answered(reply), sent.elapsed());
+            }
+        }
     }
 }
 
@@ -125,131 +173,5 @@ async fn talk(socket: &mut Datagrams, size: u32, interval: Option<Duration>) -> 
         Some(interval) => timeout(interval, socket.receive(size))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-    }
-}
-
-/// What has become of a series so far.
-#[derive(Debug)]
-struct History {
-    begin: Instant,
-    left: u32,
-    until: Option<String>,
-    timeline: Vec<Span>,
-    answer: Option<ProbeAnswer>,
-    slowest: u64,
-    sum: ProbeAnswer,
-}
-
-impl History {
-    fn new(series: &Series) -> Self {
-        Self {
-            begin: Instant::now(),
-            left: series.count,
-            until: series.until.clone(),
-            timeline: Vec::new(),
-            answer: None,
-            slowest: 0,
-            sum: ProbeAnswer::answered(),
-        }
-    }
-
-    /// Whether there is to be another exchange, which is then counted as begun.
-    fn begin(&mut self) -> bool {
-        let more = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        more
-    }
-
-    fn note(&mut self, answer: ProbeAnswer) {
-        let count = |map: &mut Option<std::collections::BTreeMap<String, u32>>, key: &str| {
-            *map.get_or_insert_default()
-                .entry(key.to_owned())
-                .or_default() += 1;
-        };
-        let outcomes = self.sum.outcomes.get_or_insert_default();
-        *outcomes.entry(answer.outcome).or_default() += 1;
-        if let Some(peer) = &answer.peer {
-            count(&mut self.sum.peers, peer);
-        }
-        if let Some((address, _)) = answer
-            .source_seen
-            .as_deref()
-            .and_then(|s| s.rsplit_once(':'))
-        {
-            count(&mut self.sum.sources, address.trim_matches(['[', ']']));
-        }
-        match self.timeline.last_mut() {
-            Some(last) if last.outcome == answer.outcome && last.peer == answer.peer => {
-                last.count += 1;
-            }
-            _ => self.timeline.push(Span {
-                at_ms: u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX),
-                count: 1,
-                outcome: answer.outcome,
-                peer: answer.peer.clone(),
-            }),
-        }
-        if self.until.is_some() && self.until == answer.peer {
-            self.left = 0;
-        }
-        self.slowest = self.slowest.max(answer.latency_us);
-        // The first failure says more than any later success.
-        if self.answer.as_ref().is_none_or(|kept| kept.allowed) {
-            self.answer = Some(answer);
-        }
-    }
-
-    fn close(&mut self) -> ProbeAnswer {
-        let answer = self.answer.take();
-        let answer =
-            answer.unwrap_or_else(|| ProbeAnswer::failed(Outcome::Error, "nothing was sent"));
-        ProbeAnswer {
-            latency_us: self.slowest,
-            outcomes: self.sum.outcomes.take(),
-            peers: self.sum.peers.take(),
-            sources: self.sum.sources.take(),
-            timeline: Some(std::mem::take(&mut self.timeline)),
-            ..answer
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_counts_and_keeps_the_first_failure() {
-        let mut history = History::new(&Series {
-            count: 9,
-            interval_ms: None,
-            keep: false,
-            until: Some("c".to_owned()),
-        });
-        let answered = |peer: &str| ProbeAnswer {
-            peer: Some(peer.to_owned()),
-            source_seen: Some("[fd00::1]:700".to_owned()),
-            ..ProbeAnswer::answered()
-        };
-        for answer in [
-            answered("a"),
-            answered("a"),
-            ProbeAnswer::failed(Outcome::Refused, "first"),
-            ProbeAnswer::failed(Outcome::Timeout, "second"),
-            answered("c"),
-        ] {
-            assert!(history.begin());
-            history.note(answer);
-        }
-        assert!(!history.begin());
-        let answer = serde_json::to_value(history.close()).unwrap();
-        assert_eq!(answer["error"], "first");
-        assert_eq!(answer["peers"], serde_json::json!({"a": 2, "c": 1}));
-        assert_eq!(answer["sources"], serde_json::json!({"fd00::1": 3}));
-        assert_eq!(
-            answer["outcomes"],
-            serde_json::json!({"connected": 3, "refused": 1, "timeout": 1})
-        );
-        assert_eq!(answer["timeline"].as_array().unwrap().len(), 4);
     }
 }
