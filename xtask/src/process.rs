@@ -52,19 +52,23 @@ pub(crate) fn root_command(program: impl AsRef<OsStr>) -> Result<Command> {
 /// The same command at idle priority: it gets what others leave of the processors, and takes nothing from them.
 pub(crate) fn at_idle(of: &Command) -> Command {
     let mut idle = command("chrt");
-    idle.args(["--idle", "0"])
-        .arg(of.get_program())
-        .args(of.get_args());
-    for (name, value) in of.get_envs() {
+    append(idle.args(["--idle", "0"]), of);
+    idle
+}
+
+/// Puts a command behind one that becomes it, with its environment and folder.
+pub(crate) fn append<'a>(before: &'a mut Command, command: &Command) -> &'a mut Command {
+    before.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
         match value {
-            Some(value) => idle.env(name, value),
-            None => idle.env_remove(name),
+            Some(value) => before.env(name, value),
+            None => before.env_remove(name),
         };
     }
-    if let Some(directory) = of.get_current_dir() {
-        idle.current_dir(directory);
+    if let Some(directory) = command.get_current_dir() {
+        before.current_dir(directory);
     }
-    idle
+    before
 }
 
 /// Whether this process has root's rights.

@@ -98,9 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let lint = levels.contains(&Level::Unit) && !args.no_checks && args.filter.is_none();
     if lint {
         checks::run(&mut tally);
-    }
-    if lint && !cluster {
-        checks::lint(false, &mut tally);
+        if !cluster {
+            checks::lint(false, &mut tally);
+        }
     }
     let targets = if levels.is_empty() && !cluster {
         Vec::new()

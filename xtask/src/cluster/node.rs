@@ -11,7 +11,7 @@ use super::network::inside;
 use super::place::{self, Node, Place};
 use super::processes::{self, Process, cgroup_hierarchies, start, wait_for};
 use super::programs;
-use crate::process::command;
+use crate::process::{append, command};
 
 /// Starts a node; its containerd loads the images while the control plane comes up.
 pub(super) fn boot(place: &Place, node: Node) -> Result<()> {
@@ -26,8 +26,7 @@ pub(super) fn boot(place: &Place, node: Node) -> Result<()> {
     let mut init = command(place::source().join("join.sh"));
     init.args(groups).arg("--");
     let namespaces = inside(place, node, "unshare");
-    init.arg(namespaces.get_program())
-        .args(namespaces.get_args())
+    append(&mut init, &namespaces)
         .args(["--mount", "--pid", "--uts", "--ipc", "--cgroup"])
         .args(["--fork", "--kill-child"])
         .arg(place::source().join("node-init.sh"))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::place::Place;
-use crate::process::{command, display};
+use crate::process::{append, command, display};
 
 /// A process that was started once. Its id alone may have passed to a stranger; with the start time it names one
 /// process for good.
@@ -74,9 +74,7 @@ pub(crate) fn start(place: &Place, name: &str, program: &mut Command) -> Result<
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     // A session of its own: Ctrl-C at the terminal is not for the cluster.
     let mut detached = command("setsid");
-    detached
-        .arg(program.get_program())
-        .args(program.get_args())
+    append(&mut detached, program)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);

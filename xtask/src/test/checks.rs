@@ -24,7 +24,6 @@ pub(super) fn run(tally: &mut Tally) {
         );
     }
     tally.check("tidy", tidy::run(&tidy::Args {}));
-
     tally.check("generated pages", docs::run(&docs::Args { check: true }));
 }
 
@@ -45,11 +44,12 @@ pub(super) fn lint(beside: bool, tally: &mut Tally) {
         clippy
     };
     let mut run = |what: &str, clippy: &mut Command| {
-        let mut idle = at_idle(clippy);
-        tally.check(
-            what,
-            run_step(what, if beside { &mut idle } else { clippy }),
-        );
+        let result = if beside {
+            run_step(what, &mut at_idle(clippy))
+        } else {
+            run_step(what, clippy)
+        };
+        tally.check(what, result);
     };
     let everything = ["--workspace", "--all-targets", "--keep-going"];
     run(

@@ -46,8 +46,8 @@ impl Seen {
             == (other.dropped, other.policy, other.translated)
     }
 
-    /// Whether it was decided by flows of others, whose rows are too many to read back: the same code here has none.
-    pub(super) fn rests_on_other_flows(&self) -> bool {
+    /// Whether flows of others left it no mapping. Their rows are too many to read back: the same code here has none.
+    pub(super) fn finds_no_mapping(&self) -> bool {
         self.dropped == Some(DropReason::NoMasqueradeMapping)
     }
 }

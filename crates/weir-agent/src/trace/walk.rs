@@ -10,7 +10,7 @@ use weir_api::trace::{Evaluated, Trace, TraceVerdict};
 use weir_model::NodeName;
 
 use super::TraceError;
-use super::frame::{Opening, tuple};
+use super::frame::tuple;
 use super::hop::Hop;
 use super::place::{Party, of_address};
 use super::port::Target;
@@ -39,9 +39,9 @@ struct Way {
 impl Way {
     /// Whether a connection from another port might find a mapping where this one did not: of SCTP nothing but the port
     /// that it has can be taken, and another connection to the same backend has that.
-    fn ends_at_a_taken_port(&self, opening: &Opening) -> bool {
-        let dropped = self.hops.last().and_then(|hop| hop.seen.dropped);
-        opening.protocol == Protocol::SCTP && dropped == Some(DropReason::NoMasqueradeMapping)
+    fn ends_at_a_taken_port(&self, protocol: Protocol) -> bool {
+        let last = self.hops.last();
+        protocol == Protocol::SCTP && last.is_some_and(|hop| hop.seen.finds_no_mapping())
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn walk(
     while let Some(opening) = opening(scene, &mut ports, (from, to), aimed)? {
         let (place, macs) = start(scene, source, destination, from)?;
         let way = follow(scene, place, opening.frame(macs.0, macs.1))?;
-        let again = way.ends_at_a_taken_port(&opening);
+        let again = way.ends_at_a_taken_port(target.protocol);
         found = Some(way);
         if !again {
             break;
@@ -151,7 +151,7 @@ fn meet(
 ) -> Result<Hop, TraceError> {
     let view = scene.view(&place.node)?;
     let (seen, beside) = scene.run(&view, place.hook, place.interface, frame)?;
-    let differs = |beside: &Seen| !seen.rests_on_other_flows() && !seen.agrees(beside);
+    let differs = |beside: &Seen| !seen.finds_no_mapping() && !seen.agrees(beside);
     if let Some(beside) = beside.filter(differs) {
         let said = |seen: &Seen| match seen.dropped {
             Some(reason) => reason.info().prose.to_owned(),

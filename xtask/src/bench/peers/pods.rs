@@ -14,7 +14,7 @@ use crate::bench::Family;
 use crate::cluster::network::{add_namespace, inside, ip};
 use crate::cluster::place::{self, Node, Place, SERVICE_RANGES};
 use crate::cluster::processes::start;
-use crate::process::command;
+use crate::process::{append, command};
 
 /// Who asks, or who answers. Who asks in another way has an address of its own: a backend takes a connection for a stale one
 /// when it comes from an address and port that it has just heard through another service.
@@ -78,10 +78,7 @@ impl Pod {
             return Ok(within);
         };
         let mut join = command(place::source().join("join.sh"));
-        join.arg(group)
-            .arg("--")
-            .arg(within.get_program())
-            .args(within.get_args());
+        append(join.arg(group).arg("--"), &within);
         Ok(join)
     }
 }

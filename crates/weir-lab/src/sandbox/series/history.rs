@@ -146,6 +146,7 @@ mod tests {
         );
         assert_eq!(answer["timeline"].as_array().unwrap().len(), 4);
     }
+
     #[test]
     fn what_is_late_is_not_lost() {
         let mut history = History::new(&Series {
