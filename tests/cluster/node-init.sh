@@ -62,6 +62,12 @@ make_cgroups() {
             grep -vxE 'rw|ro|relatime|noatime|nosuid|nodev|noexec|xattr|clone_children|release_agent=.*' | paste -sd,)
         case $controllers in name=*) controllers=none,$controllers ;; esac
         mount -t cgroup -o "$controllers" cgroup ".$place"
+        # Beside the group of all pods, as where systemd starts them: each of their threads, of which there are many while
+        # pods come, would otherwise weigh half as much as all pods, and an agent would hardly run.
+        if [ -e ".$place/cpu.shares" ]; then
+            mkdir ".$place/init"
+            echo $$ >".$place/init/cgroup.procs"
+        fi
     done <<<"$hierarchies"
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod archive;
 mod elf;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -65,7 +65,7 @@ pub(crate) fn file() -> PathBuf {
 }
 
 /// What lies where. The agent finds the plugin beside itself.
-fn layer(weir: &Path, plugin: &Path) -> Result<Layer> {
+fn layer(weir: &[u8], plugin: &[u8]) -> Result<Layer> {
     let mut layer = Layer::default();
     for folder in ["etc", "run", "usr", "usr/bin", "var", "var/log"] {
         layer.folder(folder, 0o755)?;
@@ -82,8 +82,9 @@ fn layer(weir: &Path, plugin: &Path) -> Result<Layer> {
 }
 
 /// One program, linked with everything that it needs. Only the last step of its build differs from that of
-/// `cargo xtask build`, so nothing is compiled twice.
-fn program(package: &str, name: &str, debug: bool) -> Result<PathBuf> {
+/// `cargo xtask build`, so nothing is compiled twice. The answer is the content that was examined: another build in this
+/// checkout puts a program that is linked otherwise in the same place at any time.
+fn program(package: &str, name: &str, debug: bool) -> Result<Vec<u8>> {
     let mut command = cargo();
     command
         .args(["rustc", "--package", package, "--bin", name])
@@ -99,9 +100,9 @@ fn program(package: &str, name: &str, debug: bool) -> Result<PathBuf> {
         fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     if let Some(interpreter) = elf::interpreter(&content)? {
         bail!(
-            "{} needs {interpreter} and would not start in the image: this toolchain does not link statically",
+            "{} needs {interpreter} and would not start in the image: this toolchain does not link statically, or another build took its place",
             program.display()
         );
     }
-    Ok(program)
+    Ok(content)
 }

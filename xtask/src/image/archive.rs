@@ -47,9 +47,8 @@ impl Layer {
             .with_context(|| format!("cannot add {path}"))
     }
 
-    pub(crate) fn program(&mut self, path: &str, from: &Path) -> Result<()> {
-        let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-        add(&mut self.0, path, 0o755, &content)
+    pub(crate) fn program(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        add(&mut self.0, path, 0o755, content)
     }
 
     /// Everything below a folder, in the order of the names.
@@ -171,11 +170,9 @@ mod tests {
     fn an_image_names_its_layer_by_digest() {
         let home = std::env::temp_dir().join(format!("weir-image-{}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
-        let program = home.join("program");
-        fs::write(&program, "runs").unwrap();
         let mut layer = Layer::default();
         layer.folder("tmp", 0o1777).unwrap();
-        layer.program("usr/bin/weir", &program).unwrap();
+        layer.program("usr/bin/weir", b"runs").unwrap();
         layer.link("usr/bin/cilium", "weir").unwrap();
         let file = home.join("image.tar");
         let names = ["a.example/b:c".to_owned()];

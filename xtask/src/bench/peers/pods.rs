@@ -13,11 +13,10 @@ use super::objects::{ENDPOINTS, Half, TARGET_PORT, backend, client};
 use crate::bench::Family;
 use crate::cluster::network::{add_namespace, inside, ip};
 use crate::cluster::place::{self, Node, Place, SERVICE_RANGES};
-use crate::cluster::processes::start;
+use crate::cluster::processes::{run, start};
 use crate::process::{append, command};
 
-/// Who asks, or who answers. Who asks in another way has an address of its own: a backend takes a connection for a stale one
-/// when it comes from an address and port that it has just heard through another service.
+/// Who asks, or who answers. Who asks in another way has an address of its own, so that no way meets what another has left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Pod {
     /// Whose connections are measured.
@@ -142,7 +141,9 @@ pub(super) fn link(place: &Place, node: Node, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Starts what answers in the backends of a node.
+/// Starts what answers in the backends of a node. They forget a connection as soon as it has ended: a client's clock for
+/// time stamps (RFC 7323, section 5.4) differs from service to service, so who remembers takes the next connection from the
+/// same port through another service for a stale one, and the client asks again after a second.
 pub(super) fn serve(
     place: &Place,
     node: Node,
@@ -153,6 +154,7 @@ pub(super) fn serve(
     let all = family.pick("0.0.0.0", "[::]");
     for number in 0..ENDPOINTS {
         let pod = Pod::Backend(number);
+        run(inside(place, pod.part(node), "sysctl").args(["-qw", "net.ipv4.tcp_max_tw_buckets=0"]))?;
         let mut server = pod.run(place, node, group, traffic)?;
         server.args(["traffic", "name", &format!("{all}:{TARGET_PORT}")]);
         server.arg(Half::of(number).name());
