@@ -132,9 +132,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     drop(ahead);
     if cluster {
+        let up = cluster::up();
         beside_each_other(
             &mut tally,
-            |tally| cluster::run(args.full, args.filter.as_deref(), tally),
+            |tally| cluster::run(up, args.full, args.filter.as_deref(), tally),
             policies,
             |tally| {
                 if lint {

@@ -35,17 +35,23 @@ impl Drop for Ahead {
     }
 }
 
-/// Brings a cluster up, tests it, takes it down; the verbs are those that a person types.
-pub(super) fn run(full: bool, filter: Option<&str>, tally: &mut Tally) {
-    if let Err(error) = test(full, filter, tally) {
+/// Brings a cluster up; the verbs are those that a person types. Its image is built meanwhile, which replaces the `weir` that
+/// labs run, so no lab may be running.
+pub(super) fn up() -> Result<()> {
+    // What a run left behind that was cut off.
+    finish(&mut cluster(&["down"])?)?;
+    finish(&mut cluster(&["up", "--nodes=2"])?)
+}
+
+/// Tests a cluster that was brought up and takes it down.
+pub(super) fn run(up: Result<()>, full: bool, filter: Option<&str>, tally: &mut Tally) {
+    if let Err(error) = test(up, full, filter, tally) {
         tally.check("cluster", Err(error));
     }
 }
 
-fn test(full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
-    // What a run left behind that was cut off.
-    finish(&mut cluster(&["down"])?)?;
-    let tested = finish(&mut cluster(&["up", "--nodes=2"])?).and_then(|()| {
+fn test(up: Result<()>, full: bool, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let tested = up.and_then(|()| {
         let mut runs = match (filter, full) {
             (Some(filter), _) => vec![cluster(&["e2e", filter])?],
             (None, true) => vec![

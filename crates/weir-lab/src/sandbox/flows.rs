@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     io,
     rc::Rc,
     time::{Duration, Instant},
@@ -21,8 +22,11 @@ use crate::protocol::{Flows, Path, Protocol, Transfer};
 
 /// How long a TCP flow may stand still before it counts as broken.
 const TCP_PATIENCE: Duration = Duration::from_secs(15);
-/// How long a datagram may take before it counts as lost.
+/// How long the answer to a datagram is waited for before the next one is sent.
 const UDP_PATIENCE: Duration = Duration::from_secs(1);
+/// What is missing at the end may still be on its way for so long: a busy machine lets processes wait, and what is late then
+/// is not lost.
+const UDP_LATENESS: Duration = Duration::from_secs(10);
 
 /// Moves bytes over one connection, both ways at once; fails when a checksum differs.
 pub(crate) async fn transfer(path: Path, transfer: Transfer) -> Result<Value> {
@@ -174,37 +178,70 @@ async fn udp_flow(
     count: &RefCell<Count>,
 ) -> io::Result<()> {
     let socket = socket::datagram(socket::open_client(Protocol::Udp, &path)?)?;
+    let size = usize::try_from(flows.size).unwrap_or(64).max(NUMBER);
+    let mut waiting = Waiting {
+        size,
+        since: BTreeMap::new(),
+    };
     let mut buffer = vec![0; 65536];
     let mut number = 0_u64;
-    let mut answered = 0_u64;
     while Instant::now() < deadline {
-        let begin = Instant::now();
         number += 1;
-        let mut request = format!("{number:020}").into_bytes();
-        request.resize(usize::try_from(flows.size).unwrap_or(64).max(20), b'x');
+        let mut request = format!("{number:0NUMBER$}").into_bytes();
+        request.resize(size, b'x');
         count.borrow_mut().requests += 1;
+        waiting.since.insert(number, Instant::now());
         let exchange = within(UDP_PATIENCE, async {
             socket.send(&request).await?;
-            // Answers to requests that were given up may still come in.
-            loop {
+            while waiting.since.contains_key(&number) {
                 let length = socket.recv(&mut buffer).await?;
-                if buffer.get(..length).unwrap_or_default().ends_with(&request) {
-                    return Ok(());
-                }
+                waiting.hear(buffer.get(..length).unwrap_or_default(), count);
             }
+            Ok(())
         });
-        if exchange.await.is_ok() {
-            answered += 1;
-            count.borrow_mut().answered(begin);
-        } else {
-            count.borrow_mut().lost += 1;
-        }
+        // What went wrong is told by what stays without an answer.
+        exchange.await.ok();
         tokio::time::sleep(Duration::from_micros(flows.pause_us)).await;
     }
-    if answered == 0 {
+    let end = Instant::now() + UDP_LATENESS;
+    while !waiting.since.is_empty() && Instant::now() < end {
+        let heard = within(end - Instant::now(), socket.recv(&mut buffer)).await;
+        if let Ok(length) = heard {
+            waiting.hear(buffer.get(..length).unwrap_or_default(), count);
+        }
+    }
+    let lost = u64::try_from(waiting.since.len()).unwrap_or(u64::MAX);
+    count.borrow_mut().lost += lost;
+    if lost == number {
         Err(io::Error::other("no answer at all"))
     } else {
         Ok(())
+    }
+}
+
+/// Digits at the beginning of a datagram.
+const NUMBER: usize = 20;
+
+/// Requests of a flow that have no answer yet, and since when.
+#[derive(Debug)]
+struct Waiting {
+    /// Of a request, which is the end of its answer.
+    size: usize,
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Waiting {
+    /// Notes an answer, also one to a request of before.
+    fn hear(&mut self, answer: &[u8], count: &RefCell<Count>) {
+        let number = answer
+            .len()
+            .checked_sub(self.size)
+            .and_then(|begin| answer.get(begin..begin + NUMBER))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse().ok());
+        if let Some(since) = number.and_then(|number: u64| self.since.remove(&number)) {
+            count.borrow_mut().answered(since);
+        }
     }
 }
 
@@ -212,4 +249,27 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_known_by_number_and_may_be_late() {
+        let count = RefCell::new(Count::default());
+        let now = Instant::now();
+        let mut waiting = Waiting {
+            size: 24,
+            since: BTreeMap::from([(7, now), (8, now)]),
+        };
+        let answer = |number: u64| format!("shop/web-2 {number:0NUMBER$}xxxx");
+        waiting.hear(answer(8).as_bytes(), &count);
+        waiting.hear(answer(9).as_bytes(), &count);
+        waiting.hear(b"short", &count);
+        waiting.hear(b"", &count);
+        assert!(waiting.since.keys().eq([&7]));
+        waiting.hear(answer(7).as_bytes(), &count);
+        assert!(waiting.since.is_empty());
+    }
 }
