@@ -5,6 +5,7 @@
 //! It talks with the daemon over its standard input, which is a socket, and ends when the daemon does.
 
 mod bulk;
+mod connect;
 mod control;
 mod dns;
 mod echo;

@@ -6,13 +6,16 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
-        TcpStream, UdpSocket,
+        UdpSocket,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     time::timeout,
 };
 
-use super::socket::{self, plain};
+use super::{
+    connect::connect,
+    socket::{self, plain},
+};
 use crate::protocol::{Greeting, Path, Protocol};
 
 /// A datagram that got no answer is sent again, so that a full neighbour queue does not look like a verdict.
@@ -210,10 +213,6 @@ fn request(number: u64, size: u32) -> Vec<u8> {
 
 /// The digits that a datagram begins with.
 const NUMBER: usize = 8;
-
-async fn connect(path: &Path, protocol: Protocol) -> io::Result<TcpStream> {
-    socket::connected(socket::open_client(protocol, path)?).await
-}
 
 /// Asks an HTTP server for a page.
 pub(crate) async fn fetch(path: &Path, page: &str, host: &str) -> io::Result<Reply> {
