@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{bulk, socket};
+use super::{bulk, connect::connect, socket};
 use crate::protocol::{Flows, Path, Protocol, Transfer};
 
 /// How long a TCP flow may stand still before it counts as broken.
@@ -49,7 +49,7 @@ pub(crate) async fn transfer(path: Path, transfer: Transfer) -> Result<Value> {
 }
 
 async fn move_bytes(path: &Path, Transfer { send, receive }: Transfer) -> Result<()> {
-    let stream = socket::connected(socket::open_client(Protocol::Tcp, path)?).await?;
+    let stream = connect(path, Protocol::Tcp).await?;
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::with_capacity(64 * 1024, read);
     let seed = send.rotate_left(17) ^ receive ^ 0x9e37_79b9_7f4a_7c15;
@@ -142,8 +142,7 @@ async fn tcp_flow(
     deadline: Instant,
     count: &RefCell<Count>,
 ) -> io::Result<()> {
-    let connect = async { socket::connected(socket::open_client(Protocol::Tcp, &path)?).await };
-    let stream = within(TCP_PATIENCE, connect).await?;
+    let stream = within(TCP_PATIENCE, connect(&path, Protocol::Tcp)).await?;
     stream.set_nodelay(true)?;
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
